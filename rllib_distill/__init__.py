@@ -1,0 +1,31 @@
+"""Multi-task reinforcement learning by distillation, as a plugin to Ray RLlib."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rllib_distill.algorithms.actor_mimic import ActorMimic, ActorMimicConfig
+    from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQN, MultiTaskDQNConfig
+    from rllib_distill.registry import register
+
+__version__ = "0.1.0"
+__all__ = ["ActorMimic", "ActorMimicConfig", "MultiTaskDQN", "MultiTaskDQNConfig", "__version__", "register"]
+
+_HOME = {
+    "ActorMimic": "rllib_distill.algorithms.actor_mimic",
+    "ActorMimicConfig": "rllib_distill.algorithms.actor_mimic",
+    "MultiTaskDQN": "rllib_distill.algorithms.multi_task_dqn",
+    "MultiTaskDQNConfig": "rllib_distill.algorithms.multi_task_dqn",
+    "register": "rllib_distill.registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used, so that `import rllib_distill` loads neither torch nor Ray."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,1 @@
+"""Algorithms: the three families and what they share."""

@@ -1,0 +1,42 @@
+"""The student, and while it learns the maps from its features to each expert's."""
+
+from collections.abc import Sequence
+
+from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
+from ray.rllib.utils.annotations import override
+from torch import Tensor, nn
+
+from rllib_distill.algorithms.common.network_rl_module import NetworkRLModule
+
+
+class ActorMimicRLModule(NetworkRLModule, InferenceOnlyAPI):
+    """A network over the common action set; its outputs are logits.
+
+    `f_i`, one linear map per task from the student's last hidden layer (after its ReLU) to the expert's, has
+    no nonlinearity, and its gradient flows on into the student (Parisotto et al., 2016, equation 3).
+    """
+
+    def setup(self) -> None:
+        """Builds the student and the maps."""
+        super().setup()
+        size = self.network.feature_size
+        sizes = self.model_config["expert_feature_sizes"]
+        self.feature_regressors = nn.ModuleDict({task: nn.Linear(size, n) for task, n in sizes.items()})
+
+    def predict_expert_features(self, features: Tensor, tasks: Sequence[str]) -> list[Tensor]:
+        """`f_i(h)` per task.
+
+        Args:
+            features: The student's, `(len(tasks) * n, F)`, task by task.
+            tasks: Their order.
+
+        Returns:
+            Per task, `(n, F_i)`.
+        """
+        parts = features.chunk(len(tasks))
+        return [self.feature_regressors[task](part) for task, part in zip(tasks, parts, strict=True)]
+
+    @override(InferenceOnlyAPI)
+    def get_non_inference_attributes(self) -> list[str]:
+        """See RLlib."""
+        return ["feature_regressors"]

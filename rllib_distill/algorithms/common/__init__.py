@@ -1,0 +1,1 @@
+"""What the families share: configuration, training step, learner, modules."""

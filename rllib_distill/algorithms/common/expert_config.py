@@ -1,0 +1,82 @@
+"""Settings of algorithms that imitate experts."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from ray.rllib.utils.from_config import NotProvided
+
+from rllib_distill.algorithms.common.minibatch import EXPERT_FEATURES, EXPERT_OUTPUTS
+from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
+from rllib_distill.algorithms.common.settings import check_choice
+from rllib_distill.experts import ExpertBank
+
+STUDENT = "student"
+
+
+class ExpertConfig(MultiTaskConfig):
+    """Base of the configs with one student, module id `student`, that all tasks are mapped to."""
+
+    def __init__(self, algo_class: type | None = None):
+        """Sets the defaults."""
+        super().__init__(algo_class=algo_class)
+        self.expert_paths: Mapping[str, str] = {}  # `experts` in YAML, where no method has that name
+        self.behaviour: Literal["student", "expert"] = "student"
+
+    def experts(
+        self,
+        experts: Mapping[str, str | Path] = NotProvided,
+        *,
+        behaviour: Literal["student", "expert"] = NotProvided,
+    ) -> Self:
+        """Sets the experts and who acts while training.
+
+        Args:
+            experts: Task name -> path of its expert's `.safetensors` file, one for every task.
+            behaviour: Who acts: `student` (default; the paper's choice, which visits the states that the
+                student gets itself into) or `expert`. Evaluation is always the student's.
+
+        Returns:
+            This config.
+        """
+        return self._set_given({"expert_paths": experts, "behaviour": behaviour})
+
+    @staticmethod
+    def _translate_special_keys(key: str, warn_deprecated: bool = True) -> str:
+        if key == "experts":
+            return "expert_paths"
+        return str(MultiTaskConfig._translate_special_keys(key, warn_deprecated=warn_deprecated))
+
+    def known_keys(self) -> set[str]:
+        """`experts` is a key of dicts and files."""
+        return super().known_keys() | {"experts"}
+
+    def load_experts(self) -> ExpertBank:
+        """Loads every expert, strictly."""
+        return ExpertBank.load(self.expert_paths, self.task_set)
+
+    @property
+    def behaviour_is_expert(self) -> bool:
+        """Whether experts choose the training actions."""
+        return self.behaviour == "expert"
+
+    @property
+    def wants_expert_features(self) -> bool:
+        """Whether the loss reads the experts' features."""
+        return False
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Outputs always; features, which are many, where the loss reads them."""
+        return (EXPERT_OUTPUTS, EXPERT_FEATURES) if self.wants_expert_features else (EXPERT_OUTPUTS,)
+
+    def validate(self) -> None:
+        """Checks every value and loads every expert, before anything starts."""
+        super().validate()
+        check_choice("behaviour", self.behaviour, ("student", "expert"))
+        self.load_experts()  # raises what is wrong with them
+        # A trial or a remote runner has another working directory.
+        self.expert_paths = {task: str(Path(path).resolve()) for task, path in self.expert_paths.items()}
+
+    def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
+        return dict.fromkeys(tasks, STUDENT)

@@ -1,0 +1,30 @@
+"""Averaging gradients over learners without torch's DistributedDataParallel."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import distributed
+
+
+def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """All-reduces every parameter's gradient in one message; one without a gradient counts as zeros.
+
+    DistributedDataParallel waits for a gradient from every rank for every wrapped module, so that a minibatch
+    that lacks a task hangs the group. Here every rank sends all parameters, whatever its minibatch held.
+    """
+    parameters = list(parameters)
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def broadcast_from_first_rank(tensors: Iterable[torch.Tensor]) -> None:
+    """Gives every rank the first one's values."""
+    for tensor in tensors:
+        distributed.broadcast(tensor.data, src=0)

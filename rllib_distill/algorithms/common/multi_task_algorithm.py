@@ -1,0 +1,170 @@
+"""The training step that our replay-based algorithms share: sample, update, hand out weights."""
+
+import shutil
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    ENV_RUNNER_SAMPLING_TIMER,
+    LEARNER_RESULTS,
+    LEARNER_UPDATE_TIMER,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    SYNCH_WORKER_WEIGHTS_TIMER,
+    TIMERS,
+)
+
+from rllib_distill.algorithms.common.fragment_data import FragmentData
+from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
+
+REPLAY_FOLDER = "replay"
+_OWED = "minibatches_owed"
+
+
+class MultiTaskAlgorithm(Algorithm):
+    """Base of our replay-based algorithms.
+
+    With remote env runners, sampling overlaps learning: a runner has its next request before the learners
+    update. The driver moves references and metrics only.
+    """
+
+    config: MultiTaskConfig
+
+    def setup(self, config: Any) -> None:
+        """See RLlib."""
+        self._minibatches_owed = 0.0
+        self._learning_started = False
+        self._samples_sharded = 0
+        super().setup(config)
+
+    # -- training ------------------------------------------------------------------------------------------
+
+    def training_step(self) -> None:
+        """One round of sampling and as many gradient steps as it pays for."""
+        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
+            samples, env_steps = self._sample_remotely() if self._samples_remotely else self._sample_locally()
+        if not samples:
+            return  # every runner is late or dead; RLlib restores the dead ones before the next step
+        num_minibatches = self._num_minibatches(env_steps)
+        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+            results = self.learner_group.update(
+                training_data=FragmentData(samples),
+                timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: self._env_steps_lifetime()},
+                num_minibatches=num_minibatches,
+            )
+        self.metrics.aggregate(results, key=LEARNER_RESULTS)
+        if num_minibatches:
+            with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+                self.env_runner_group.sync_weights(
+                    from_worker_or_learner_group=self.learner_group, inference_only=True
+                )
+
+    @property
+    def _samples_remotely(self) -> bool:
+        return self.env_runner_group.num_remote_env_runners() > 0
+
+    def _sample_locally(self) -> tuple[list[tuple[int, Any]], int]:
+        runner = self.env_runner_group.local_env_runner
+        sample = runner.sample()
+        metrics = runner.get_metrics()
+        self.metrics.aggregate([metrics], key=ENV_RUNNER_RESULTS)
+        return [(self._rank_of(0), sample)], sum(fragment.env_steps() for fragment in sample)
+
+    def _sample_remotely(self) -> tuple[list[tuple[int, Any]], int]:
+        """What the runners have ready, waiting for at least one; each gets its next request at once."""
+        deadline = time.monotonic() + self.config.sample_timeout_s
+        ready: list[tuple[int, Any]] = []
+        while not ready and time.monotonic() < deadline:
+            ready = self.env_runner_group.foreach_env_runner_async_fetch_ready(
+                func="sample_get_state_and_metrics",
+                tag="sample",
+                timeout_seconds=0.005,
+                return_actor_ids=True,
+            )
+            if self.env_runner_group.num_healthy_remote_env_runners() == 0:
+                break
+        metrics = [metrics for _, (_, _, metrics) in ready]
+        env_steps = sum(int(m[NUM_ENV_STEPS_SAMPLED].peek()) for m in metrics)
+        if metrics:
+            self.metrics.aggregate(metrics, key=ENV_RUNNER_RESULTS)
+        return [(self._rank_of(runner), sample) for runner, (sample, _, _) in ready], env_steps
+
+    def _rank_of(self, runner: int) -> int:
+        """The learner that gets a runner's samples: always the same, or in turn where learners are more."""
+        num_learners = max(1, self.config.num_learners)
+        if self.config.num_env_runners >= num_learners:
+            return runner % num_learners
+        self._samples_sharded += 1
+        return self._samples_sharded % num_learners
+
+    def _num_minibatches(self, new_env_steps: int) -> int:
+        if not self._learning_started:
+            fewest = min(self._from_learners(_fewest_transitions))
+            self._learning_started = fewest >= self._transitions_before_learning
+            return 0
+        batch_size = self.config.train_batch_size_per_learner * max(1, self.config.num_learners)
+        self._minibatches_owed += new_env_steps * self.config.replay_ratio / batch_size
+        num_minibatches = int(self._minibatches_owed)
+        self._minibatches_owed -= num_minibatches
+        return num_minibatches
+
+    @property
+    def _transitions_before_learning(self) -> int:
+        return -(-self.config.num_steps_per_task_before_learning // max(1, self.config.num_learners))
+
+    def _env_steps_lifetime(self) -> int:
+        return int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
+
+    def _from_learners(self, function: Any) -> list[Any]:
+        return [result.get() for result in self.learner_group.foreach_learner(function)]
+
+    def module_weights(self) -> dict[str, dict[str, Any]]:
+        """Module id -> name -> array: what acts, without target networks and the like."""
+        state = self.learner_group.get_state(
+            components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
+        )
+        weights: dict[str, dict[str, Any]] = state[COMPONENT_LEARNER][COMPONENT_RL_MODULE]
+        return weights
+
+    # -- checkpoints ---------------------------------------------------------------------------------------
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's state, and how many minibatches the steps so far still pay for."""
+        return {**super().get_state(*args, **kwargs), _OWED: self._minibatches_owed}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restores what `get_state` gave."""
+        super().set_state(state)
+        self._minibatches_owed = state.get(_OWED, 0.0)
+
+    def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
+        """RLlib's checkpoint, and every learner's replay memory in the folder `replay`."""
+        saved: str = super().save_to_path(path, **kwargs)
+        folder = Path(saved) / REPLAY_FOLDER
+        shutil.rmtree(folder, ignore_errors=True)  # shards of an older save of more learners
+        self._from_learners(partial(_save_replay, folder=folder))
+        return saved
+
+    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """RLlib's restore; the replay memories come back too, so training goes on and does not refill."""
+        super().restore_from_path(path, *args, **kwargs)
+        folder = Path(str(path)) / REPLAY_FOLDER
+        if folder.is_dir() and not kwargs.get("component"):
+            self._from_learners(partial(_load_replay, folder=folder))
+
+
+def _fewest_transitions(learner: Any) -> int:
+    return len(learner.replay)
+
+
+def _save_replay(learner: Any, folder: Path) -> None:
+    learner.save_replay(folder)
+
+
+def _load_replay(learner: Any, folder: Path) -> None:
+    learner.load_replay(folder)

@@ -1,0 +1,291 @@
+"""What all our algorithms are configured with: tasks, networks, replay, exploration."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Self
+
+from gymnasium.spaces import Discrete
+from ray import cloudpickle
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.from_config import NotProvided
+from ray.tune.result import TRIAL_INFO
+from ray.util import log_once
+
+from rllib_distill.algorithms.common.optimizers import check_optimizer
+from rllib_distill.algorithms.common.settings import (
+    Schedule,
+    check_number,
+    check_schedule,
+    value_at,
+)
+from rllib_distill.errors import DistillError, nearest
+from rllib_distill.sampling import MultiTaskEnvRunner
+from rllib_distill.tasks import SharedSpaces, TaskSet
+from rllib_distill.tasks.multi_task_env import MultiTaskEnv
+
+_TRANSLATED_KEYS = frozenset(
+    ("lambda", "num_workers", "multiagent", "framework", "input", "callbacks", TRIAL_INFO)
+)
+
+
+class ModuleOf:
+    """A policy mapping function that can be pickled and compared: task name -> module id."""
+
+    def __init__(self, module_of: Mapping[str, str]):
+        """Maps as the dict says."""
+        self.module_of = dict(module_of)
+
+    def __call__(self, agent_id: str, episode: Any = None, **_: Any) -> str:
+        """RLlib's signature; the agent id is the task's name."""
+        return self.module_of[agent_id]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ModuleOf) and other.module_of == self.module_of
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+
+class MultiTaskConfig(AlgorithmConfig):
+    """Base of our configs. Tasks are RLlib agents: agent id = task name, policy mapping = task -> module.
+
+    Every key of a dict or YAML file is checked: an unknown one is an error that names the nearest known.
+    """
+
+    def __init__(self, algo_class: type | None = None):
+        """Sets the defaults."""
+        super().__init__(algo_class=algo_class)
+        # Tasks.
+        self.tasks: Mapping[str, Any] = {}
+        self.num_envs_per_task = 8
+        # Networks and optimisation.
+        self.network: Mapping[str, Any] | None = None  # by the observations: minatar_cnn for images, else mlp
+        self.optimizer = {"type": "adam"}
+        self.lr = 0.00025
+        self.gamma = 0.99
+        self.train_batch_size_per_learner = 160  # rows of one minibatch, all tasks together
+        # Replay.
+        self.replay_capacity = 100_000  # transitions per task
+        self.replay_ratio = 2.0  # sampled rows per env step
+        self.num_steps_per_task_before_learning = 1_000
+        # Acting.
+        self.epsilon: Schedule = 0.1
+        self.evaluation_epsilon = 0.01
+        # RLlib's own, with values that fit the columnar data path.
+        self.rollout_fragment_length = 32  # time steps of every environment per sample()
+        self.env_runner_cls = MultiTaskEnvRunner
+        self.disable_env_checking = True  # ours are vector envs of single tasks
+        self.max_requests_in_flight_per_env_runner = 2  # a runner never waits for the driver
+        self.evaluation_duration = 100  # episodes of every task
+        self.create_local_env_runner = True
+        self.min_time_s_per_iteration = 1
+
+    def multi_task(
+        self, *, tasks: Mapping[str, Any] = NotProvided, num_envs_per_task: int = NotProvided
+    ) -> Self:
+        """Sets the tasks; fills `environment` and `multi_agent` so that stock algorithms can play them too.
+
+        Args:
+            tasks: Task name -> a gymnasium id, a creator, a class, or a mapping with `env`, `env_config`,
+                `wrappers` (callables or dotted names) and `max_episode_steps`.
+            num_envs_per_task: Environments of each task per env runner, stepped side by side (default 8).
+
+        Returns:
+            This config.
+        """
+        if tasks is not NotProvided:
+            self.tasks = tasks
+            names = list(tasks) if isinstance(tasks, Mapping) else []
+            module_of = self._module_of_tasks(names)
+            self.environment(env=MultiTaskEnv, env_config={"tasks": tasks})
+            self.multi_agent(
+                policies=list(dict.fromkeys(module_of.values())), policy_mapping_fn=ModuleOf(module_of)
+            )
+        if num_envs_per_task is not NotProvided:
+            self.num_envs_per_task = num_envs_per_task
+        return self
+
+    def training(
+        self,
+        *,
+        network: Mapping[str, Any] | None = NotProvided,
+        replay_capacity: int = NotProvided,
+        replay_ratio: float = NotProvided,
+        num_steps_per_task_before_learning: int = NotProvided,
+        epsilon: Schedule = NotProvided,
+        evaluation_epsilon: float = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Sets the training related configuration.
+
+        Args:
+            network: `{"type": "minatar_cnn" | "mlp" | "linear", **options}`; None: by the observations.
+            replay_capacity: Transitions per task in all replay memories together (default 100,000).
+            replay_ratio: Rows sampled per env step (default 2). More learns more from each step and takes
+                longer per step; DQN's classic 32 rows every 4 steps is 8.
+            num_steps_per_task_before_learning: Env steps that every replay memory must hold of every task
+                before the first update (default 1,000).
+            epsilon: Probability of a random action while training: a number, or a schedule
+                `[[env steps of all tasks together, epsilon], ...]`, linear in between (default 0.1).
+            evaluation_epsilon: The same in evaluation (default 0.01).
+            kwargs: RLlib's own: `lr`, `gamma`, `grad_clip`, `train_batch_size_per_learner` (rows of one
+                minibatch of one learner, all tasks together), `optimizer` (`{"type": "adam" | "rmsprop",
+                **options of torch's}`).
+
+        Returns:
+            This config.
+        """
+        given = {
+            name: value for name, value in locals().items() if name not in ("self", "kwargs", "__class__")
+        }
+        super().training(**kwargs)
+        return self._set_given(given)
+
+    # -- tasks and modules ---------------------------------------------------------------------------------
+
+    @property
+    def task_set(self) -> TaskSet:
+        """The tasks with their spaces; equal settings share one."""
+        return _task_set(cloudpickle.dumps(self.tasks))
+
+    def tasks_of_module(self, module_id: str) -> tuple[str, ...]:
+        """Names of the tasks that a module acts for."""
+        return tuple(task for task in self.tasks if self.policy_mapping_fn(task, None) == module_id)
+
+    def module_spaces(self, module_id: str) -> SharedSpaces:
+        """The common spaces of the tasks that a module acts for."""
+        return TaskSet({task: self.task_set[task] for task in self.tasks_of_module(module_id)}).shared()
+
+    def get_multi_rl_module_spec(
+        self,
+        *,
+        env: Any = None,
+        spaces: Any = None,
+        inference_only: bool = False,
+        **_: Any,
+    ) -> MultiRLModuleSpec:
+        """A spec per module, with the spaces of its tasks: no environment is needed (see RLlib)."""
+        specs = {}
+        for module_id in self.policies:
+            shared = self.module_spaces(module_id)
+            specs[module_id] = RLModuleSpec(
+                module_class=self.get_default_rl_module_spec().module_class,
+                observation_space=shared.observation_space,
+                action_space=Discrete(shared.num_actions),
+                inference_only=inference_only,
+                model_config=self.model_config_of_module(module_id),
+            )
+        return MultiRLModuleSpec(rl_module_specs=specs)
+
+    def model_config_of_module(self, module_id: str) -> dict[str, Any]:
+        """What the module is built from."""
+        shape = self.module_spaces(module_id).observation_space.shape
+        return {"network": dict(self.network or _default_network(shape))}
+
+    def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
+        """Task -> module id; one module per task unless a subclass says otherwise."""
+        return {task: task for task in tasks}
+
+    # -- what env runners and learners ask -----------------------------------------------------------------
+
+    def epsilon_at(self, env_steps: int) -> float:
+        """Exploration after so many env steps of all tasks together."""
+        return value_at(self.epsilon, env_steps)
+
+    @property
+    def behaviour_is_expert(self) -> bool:
+        """Whether experts choose the training actions."""
+        return False
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Which of the experts' outputs and features go into fragments."""
+        return ()
+
+    def load_experts(self) -> Any:
+        """The experts that label and may act, or None."""
+        return None
+
+    # -- checks --------------------------------------------------------------------------------------------
+
+    def known_keys(self) -> set[str]:
+        """Keys that a dict or a file may have."""
+        return set(vars(self)) | _TRANSLATED_KEYS
+
+    def update_from_dict(self, config_dict: Mapping[str, Any]) -> Self:
+        """As RLlib's, but an unknown key is an error, and `tasks` sets up the modules too."""
+        known = self.known_keys()
+        for key in config_dict:
+            if key not in known:
+                raise DistillError(
+                    f"Unknown key {key!r} in the config of {type(self).__name__.removesuffix('Config')}. "
+                    f"{nearest(key, [k for k in known if not k.startswith('_')], list_known=False)}"
+                )
+        if config_dict.get("enable_rl_module_and_learner") is False:
+            raise DistillError(
+                "enable_rl_module_and_learner is False; this package runs on RLlib's new API stack: "
+                "remove the key."
+            )
+        super().update_from_dict(dict(config_dict))
+        if "tasks" in config_dict:
+            self.multi_task(tasks=config_dict["tasks"])
+        return self
+
+    def validate(self) -> None:
+        """Checks every value before anything starts.
+
+        Raises:
+            DistillError: What is wrong, the value, what is allowed.
+        """
+        tasks = self.task_set  # raises what is wrong with the tasks
+        log_once(f"{self.algo_class.__name__}_on_new_api_stack")  # RLlib's warning that this is the new stack
+        super().validate()
+        check_number("num_envs_per_task", self.num_envs_per_task, least=1, integer=True)
+        check_number("rollout_fragment_length", self.rollout_fragment_length, least=1, integer=True)
+        check_number("train_batch_size_per_learner", self.train_batch_size_per_learner, least=1, integer=True)
+        check_number("replay_capacity", self.replay_capacity, least=1, integer=True)
+        check_number("replay_ratio", self.replay_ratio, above=0)
+        check_number(
+            "num_steps_per_task_before_learning",
+            self.num_steps_per_task_before_learning,
+            least=1,
+            integer=True,
+        )
+        check_number("gamma", self.gamma, least=0, most=1)
+        if not isinstance(self.lr, list | tuple):
+            check_number("lr", self.lr, above=0)
+        check_schedule("epsilon", self.epsilon, least=0, most=1)
+        check_number("evaluation_epsilon", self.evaluation_epsilon, least=0, most=1)
+        check_optimizer(self.optimizer)
+        for module_id in self.policies:
+            self.module_spaces(module_id)  # raises if its tasks cannot share a network
+        if self.train_batch_size_per_learner % len(tasks):
+            rows = max(1, round(self.train_batch_size_per_learner / len(tasks)))
+            raise DistillError(
+                f"train_batch_size_per_learner is {self.train_batch_size_per_learner}; every task gets an equal "
+                f"share, so with {len(tasks)} tasks it must be a multiple of {len(tasks)}, "
+                f"e.g. {rows * len(tasks)}."
+            )
+        rows_needed = 2 * self.num_envs_per_task * max(1, self.num_env_runners) * max(1, self.num_learners)
+        if self.replay_capacity < max(rows_needed, self.num_steps_per_task_before_learning):
+            raise DistillError(
+                f"replay_capacity is {self.replay_capacity}; it must hold num_steps_per_task_before_learning "
+                f"({self.num_steps_per_task_before_learning}) and two steps of every environment "
+                f"({rows_needed})."
+            )
+
+    def _set_given(self, given: Mapping[str, Any]) -> Self:
+        for name, value in given.items():
+            if value is not NotProvided:
+                setattr(self, name, value)
+        return self
+
+
+@lru_cache(maxsize=16)
+def _task_set(pickled_tasks: bytes) -> TaskSet:
+    return TaskSet.from_config(cloudpickle.loads(pickled_tasks))
+
+
+def _default_network(observation_shape: tuple[int, ...]) -> Mapping[str, Any]:
+    return {"type": "minatar_cnn"} if len(observation_shape) == 3 else {"type": "mlp"}

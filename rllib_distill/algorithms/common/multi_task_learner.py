@@ -1,0 +1,203 @@
+"""The learner that keeps the replay memory and makes several minibatches per call."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.utils.metrics import (
+    ALL_MODULES,
+    NUM_ENV_STEPS_TRAINED,
+    NUM_ENV_STEPS_TRAINED_LIFETIME,
+)
+
+from rllib_distill.algorithms.common.fragment_data import FragmentData
+from rllib_distill.algorithms.common.gradients import average_gradients, broadcast_from_first_rank
+from rllib_distill.algorithms.common.minibatch import Minibatches
+from rllib_distill.algorithms.common.optimizers import make_optimizer
+from rllib_distill.sampling import TaskReplay
+
+NUM_UPDATES = "num_updates_lifetime"
+MODULE_STATE_AFTER_UPDATE = "_rl_module_state_after_update"  # RLlib's key, where it has no constant
+
+
+class MultiTaskLearner(TorchLearner):
+    """Base of our learners: override `compute_loss_for_module` and say which `columns` it reads.
+
+    An update stores new fragments in this rank's shard of the replay memory, then makes `num_minibatches`
+    gradient steps, the same number on every rank. Modules are not wrapped in DistributedDataParallel: see
+    `average_gradients`. Metrics are those of the last minibatch.
+    """
+
+    columns: tuple[str, ...] = ("observations",)
+
+    def build(self) -> None:
+        """Builds modules and optimizers (RLlib), then the replay memory and equal weights on all ranks."""
+        super().build()
+        config, num_learners = self.config, max(1, self.config.num_learners)
+        num_runners = max(1, config.num_env_runners)
+        self.num_updates = 0
+        self.logs_minibatch = False
+        self.replay = TaskReplay(
+            config.task_set,
+            capacity=config.replay_capacity // num_learners,
+            num_sources=-(-num_runners // num_learners),
+            seed=None if config.seed is None else config.seed + self._learner_index,
+        )
+        rows_per_task = config.train_batch_size_per_learner // len(config.task_set)
+        self._minibatches = {
+            module_id: Minibatches(
+                self.replay,
+                config.module_spaces(module_id),
+                config.tasks_of_module(module_id),
+                rows_per_task,
+                self.columns_of(module_id),
+                self._device,
+            )
+            for module_id in self.module.keys()  # a MultiRLModule is no mapping
+        }
+        self._task_metrics: dict[tuple[str, str], torch.Tensor] = {}
+        if num_learners > 1:
+            broadcast_from_first_rank(p for module in self.module.values() for p in module.parameters())
+
+    def columns_of(self, module_id: str) -> tuple[str, ...]:
+        """Replay columns that the module's loss reads."""
+        return self.columns
+
+    def tasks_of(self, module_id: str) -> tuple[str, ...]:
+        """The module's tasks, in the order of a minibatch's rows."""
+        return self._minibatches[module_id].tasks
+
+    # -- updating ------------------------------------------------------------------------------------------
+
+    def update(
+        self,
+        *,
+        training_data: FragmentData | None = None,
+        timesteps: Mapping[str, Any] | None = None,
+        num_minibatches: int = 0,
+        return_state: bool = False,
+        **_: Any,
+    ) -> Any:
+        """Stores fragments and makes gradient steps.
+
+        Args:
+            training_data: New fragments; None stores nothing.
+            timesteps: RLlib's counters, for learning rate schedules.
+            num_minibatches: How many gradient steps; 0 while the replay memories fill.
+            return_state: Whether the result carries the modules' weights.
+
+        Returns:
+            Reduced metrics.
+
+        Raises:
+            RuntimeError: The loss became infinite or not a number.
+        """
+        for fragment in training_data.fragments() if training_data is not None else ():
+            self.replay.add(fragment)
+        if num_minibatches:
+            self._make_steps(num_minibatches, timesteps or {})
+        result = self.metrics.reduce()
+        if return_state:
+            result[MODULE_STATE_AFTER_UPDATE] = self.get_state(components="rl_module", inference_only=True)
+        return result
+
+    def _make_steps(self, num_minibatches: int, timesteps: Mapping[str, Any]) -> None:
+        self.before_gradient_based_update(timesteps=timesteps)
+        for i in range(num_minibatches):
+            self.logs_minibatch = i == num_minibatches - 1
+            batch = {module_id: minibatches.draw() for module_id, minibatches in self._minibatches.items()}
+            _, losses, _ = self._update(batch)
+            self.num_updates += 1
+            self.after_minibatch()
+        self._weights_seq_no += 1
+        self.after_gradient_based_update(timesteps=timesteps)
+        self._log(losses, num_minibatches)
+
+    def after_minibatch(self) -> None:
+        """Called after every gradient step; `num_updates` counts it already."""
+
+    def _uncompiled_update(self, batch: dict[str, Any], **_: Any) -> tuple[Any, Any, Any]:
+        fwd_out = self.module.forward_train(batch)
+        losses = self.compute_losses(fwd_out=fwd_out, batch=batch)
+        gradients = self.compute_gradients(losses)
+        if self.config.num_learners > 1:
+            average_gradients(self._params.values())
+            gradients = {ref: parameter.grad for ref, parameter in self._params.items()}
+        self.apply_gradients(self.postprocess_gradients(gradients))
+        return fwd_out, losses, {}
+
+    def postprocess_gradients(self, gradients_dict: dict[Any, Any]) -> dict[Any, Any]:
+        """RLlib's clipping and logging, where the config asks for any."""
+        if self.config.grad_clip is None and not self.config.log_gradients:
+            return gradients_dict
+        result: dict[Any, Any] = super().postprocess_gradients(gradients_dict)
+        return result
+
+    def apply_gradients(self, gradients_dict: dict[Any, Any]) -> None:
+        """Steps every optimizer; `update` checks the loss once per call, not each gradient as RLlib does."""
+        for reference, gradient in gradients_dict.items():
+            self._params[reference].grad = gradient
+        for optimizer in self._named_optimizers.values():
+            optimizer.step()
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """The optimizer that the config names, with RLlib's learning rate schedule."""
+        parameters = self.get_parameters(self.module[module_id])
+        self.register_optimizer(
+            module_id=module_id,
+            optimizer=make_optimizer(config.optimizer, parameters),
+            params=parameters,
+            lr_or_lr_schedule=config.lr,
+        )
+
+    def _make_modules_ddp_if_necessary(self) -> None:
+        """Never: `average_gradients` does its work."""
+
+    # -- metrics -------------------------------------------------------------------------------------------
+
+    def keep_task_metric(self, module_id: str, name: str, per_row: torch.Tensor) -> None:
+        """Remembers each task's mean of `(N, ...)` values; call it where `logs_minibatch` is set."""
+        per_task = per_row.detach().float().view(len(self.tasks_of(module_id)), -1).mean(1)
+        self._task_metrics[module_id, name] = per_task
+
+    def _log(self, losses: Mapping[str, torch.Tensor], num_minibatches: int) -> None:
+        for module_id, loss in losses.items():
+            value = float(loss.detach())
+            if value != value or value in (float("inf"), float("-inf")):
+                raise RuntimeError(
+                    f"The loss of module {module_id!r} is {value} after {self.num_updates} updates: "
+                    "lower lr or set grad_clip, and restart from the last checkpoint."
+                )
+            self.metrics.log_value((module_id, self.TOTAL_LOSS_KEY), value, window=1)
+        for (module_id, name), per_task in self._task_metrics.items():
+            for task, value in zip(self.tasks_of(module_id), per_task.tolist(), strict=True):
+                self.metrics.log_value((module_id, name, task), value, window=1)
+        rows = num_minibatches * self.config.train_batch_size_per_learner
+        self.metrics.log_value((ALL_MODULES, NUM_ENV_STEPS_TRAINED), rows, reduce="sum")
+        self.metrics.log_value((ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME), rows, reduce="lifetime_sum")
+        self.metrics.log_value((ALL_MODULES, NUM_UPDATES), self.num_updates, reduce="max", window=1)
+
+    # -- checkpoints ---------------------------------------------------------------------------------------
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's state and the update counter; the replay memory is saved by `save_replay`."""
+        state: dict[str, Any] = super().get_state(*args, **kwargs)
+        return {**state, NUM_UPDATES: self.num_updates}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Restores what `get_state` gave."""
+        super().set_state(state)
+        self.num_updates = state.get(NUM_UPDATES, self.num_updates)
+
+    def save_replay(self, folder: Path) -> None:
+        """Writes this rank's shard of the replay memory."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.replay.save(folder / f"rank_{self._learner_index}.pkl")
+
+    def load_replay(self, folder: Path) -> None:
+        """Reads this rank's shard; a rank that there was none of starts with an empty one."""
+        path = folder / f"rank_{self._learner_index}.pkl"
+        if path.exists():
+            self.replay.load(path)

@@ -1,0 +1,78 @@
+"""Checks of config values: what is wrong, the value, what is allowed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rllib_distill.errors import DistillError
+
+Schedule = float | Sequence[Sequence[float]]
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    most: float | None = None,
+    integer: bool = False,
+) -> None:
+    """Raises DistillError unless `value` is a finite number within its bounds."""
+    limits = ((">", above), (">=", least), ("<=", most))
+    bounds = [f"{relation} {limit:g}" for relation, limit in limits if limit is not None]
+    kind = "an integer" if integer else "a number"
+    allowed = " ".join([kind, " and ".join(bounds)]).strip()
+    types = (int, np.integer) if integer else (int, float, np.integer, np.floating)
+    if isinstance(value, bool) or not isinstance(value, types) or not np.isfinite(value):
+        raise DistillError(
+            f"{name} is {value!r} ({type(value).__name__}); it must be {allowed}.{_hint(value)}"
+        )
+    low = (above is not None and value <= above) or (least is not None and value < least)
+    if low or (most is not None and value > most):
+        raise DistillError(f"{name} is {value!r}; it must be {allowed}.")
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Raises DistillError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise DistillError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}.")
+
+
+def check_schedule(name: str, value: Any, *, least: float, most: float) -> None:
+    """Raises DistillError unless `value` is a number within bounds, or `[[env steps, number], ...]`."""
+    if not isinstance(value, list | tuple):
+        check_number(name, value, least=least, most=most)
+        return
+    points = list(value)
+    if not points or any(not isinstance(point, list | tuple) or len(point) != 2 for point in points):
+        raise DistillError(
+            f"{name} is {value!r}; a schedule must be a list of [env steps, value], "
+            "e.g. [[0, 1.0], [100000, 0.1]]."
+        )
+    for step, number in points:
+        check_number(f"{name} at step {step}", number, least=least, most=most)
+        check_number(f"a step of {name}", step, least=0)
+    steps = [step for step, _ in points]
+    if steps != sorted(steps):
+        raise DistillError(f"{name} is {value!r}; its steps must ascend.")
+
+
+def value_at(schedule: Schedule, env_steps: int) -> float:
+    """The schedule's value: piecewise linear, constant outside its points."""
+    if isinstance(schedule, list | tuple):
+        steps, values = zip(*schedule, strict=True)
+        return float(np.interp(env_steps, steps, values))
+    return float(schedule)  # type: ignore[arg-type]  # the other case of the union
+
+
+def _hint(value: Any) -> str:
+    """YAML reads 1e-3 as text; say so, because the file looks right."""
+    if not isinstance(value, str):
+        return ""
+    try:
+        float(value)
+    except ValueError:
+        return ""
+    return f" YAML takes {value} for text: write {float(value)!r}."

@@ -1,0 +1,29 @@
+"""A student's evaluation beside its experts'."""
+
+from typing import Any
+
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EPISODE_AGENT_RETURN_MEAN
+
+from rllib_distill.experts import ExpertBank
+
+STUDENT_EXPERT_RATIO = "student_expert_ratio"
+
+
+def add_student_scores(results: dict[str, Any], experts: ExpertBank) -> dict[str, Any]:
+    """Adds student / expert mean return per task to an evaluation's results.
+
+    Args:
+        results: What `Algorithm.evaluate` returns.
+        experts: Whose `expected_return` counts; one whose return is unknown or 0 has no ratio.
+
+    Returns:
+        The results.
+    """
+    means = results.get(ENV_RUNNER_RESULTS, {}).get(EPISODE_AGENT_RETURN_MEAN, {})
+    ratios = {}
+    for task, expert in experts.items():
+        expected = (expert.info.expected_return or {}).get("mean")
+        if task in means and expected:
+            ratios[task] = float(means[task]) / expected
+    results.setdefault(ENV_RUNNER_RESULTS, {})[STUDENT_EXPERT_RATIO] = ratios
+    return results

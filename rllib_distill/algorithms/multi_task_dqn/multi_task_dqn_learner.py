@@ -1,0 +1,53 @@
+"""Q-learning on every task's module."""
+
+from typing import Any
+
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.utils import update_target_network
+
+from rllib_distill.algorithms.common.minibatch import LEGAL_ACTIONS
+from rllib_distill.algorithms.common.multi_task_learner import MultiTaskLearner
+from rllib_distill.losses import double_q_target, q_learning_target, td_loss
+
+
+class MultiTaskDQNLearner(MultiTaskLearner):
+    """The loss of each module is the mean over its rows; modules share nothing, so the losses are summed."""
+
+    columns = ("observations", "next_observations", "actions", "rewards", "terminations")
+
+    def build(self) -> None:
+        """Builds everything (base class), then target networks, which no optimizer may see."""
+        super().build()
+        for module in self.module.values():
+            module.make_target_networks()
+
+    def compute_loss_for_module(
+        self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
+    ) -> torch.Tensor:
+        """Mean TD loss of the module's rows; bootstraps through truncations, not through terminations."""
+        q = fwd_out[Columns.ACTION_DIST_INPUTS]
+        targets = self._targets(self.module[module_id], config, batch)
+        per_row = td_loss(q, batch["actions"], targets, huber_delta=config.huber_delta)
+        if self.logs_minibatch:
+            self.keep_task_metric(module_id, "td_loss", per_row)
+            self.keep_task_metric(module_id, "q_mean", q)
+        return per_row.mean()
+
+    @torch.no_grad()
+    def _targets(self, module: Any, config: Any, batch: dict[str, Any]) -> torch.Tensor:
+        next_batch = {Columns.OBS: batch[Columns.NEXT_OBS]}
+        discounts = config.gamma * (1.0 - batch["terminations"])
+        q_target = module.forward_target(next_batch)
+        legal = batch[LEGAL_ACTIONS]
+        if not config.double_q:
+            return q_learning_target(batch["rewards"], discounts, q_target, legal_actions=legal)
+        q_online = module.network(batch[Columns.NEXT_OBS])[0]
+        return double_q_target(batch["rewards"], discounts, q_target, q_online, legal_actions=legal)
+
+    def after_minibatch(self) -> None:
+        """Moves the target networks every `target_network_update_freq` minibatches."""
+        if self.num_updates % self.config.target_network_update_freq == 0:
+            for module in self.module.values():
+                for network, target in module.get_target_network_pairs():
+                    update_target_network(main_net=network, target_net=target, tau=self.config.tau)

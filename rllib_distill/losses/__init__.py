@@ -1,0 +1,24 @@
+"""Losses as pure functions of tensors: one value per sample, no reduction, no state, torch only.
+
+The learner reduces. The papers sum over the minibatch; the mean, which the learners here take, does not
+tie the step size to the batch size.
+"""
+
+from rllib_distill.losses.actor_mimic import feature_regression_loss, policy_regression_loss
+from rllib_distill.losses.policy_distillation import (
+    distillation_kl_loss,
+    distillation_mse_loss,
+    distillation_nll_loss,
+)
+from rllib_distill.losses.td_loss import double_q_target, q_learning_target, td_loss
+
+__all__ = [
+    "distillation_kl_loss",
+    "distillation_mse_loss",
+    "distillation_nll_loss",
+    "double_q_target",
+    "feature_regression_loss",
+    "policy_regression_loss",
+    "q_learning_target",
+    "td_loss",
+]

@@ -1,0 +1,58 @@
+"""What the losses share: the expert's policy, the legal actions, the checks of shapes."""
+
+import torch
+from torch import Tensor
+
+from rllib_distill.errors import DistillError
+
+
+def only_legal(scores: Tensor, legal_actions: Tensor | None) -> Tensor:
+    """Scores that make a softmax give illegal actions probability 0, and an argmax or max pass them over.
+
+    Args:
+        scores: Q-values or logits, `(B, A)`.
+        legal_actions: `(B, A)` bool with at least one legal action per row, or None: all are legal.
+
+    Returns:
+        `(B, A)`; no gradient reaches an illegal action.
+    """
+    if legal_actions is None:
+        return scores
+    # The lowest finite number, not -inf: a loss multiplies log-probabilities by 0, and 0 * -inf is nan.
+    return scores.masked_fill(~legal_actions, torch.finfo(scores.dtype).min)
+
+
+def expert_policy(expert_q: Tensor, tau: float, legal_actions: Tensor | None) -> Tensor:
+    """softmax(Q_E / tau) over the legal actions, `(B, A)`; a constant, so that experts never learn.
+
+    Raises:
+        DistillError: `tau` is not greater than 0.
+    """
+    if not tau > 0:
+        raise DistillError(f"tau is {tau}, but a temperature must be greater than 0 (1.0 leaves Q as it is).")
+    q = only_legal(expert_q.detach(), legal_actions)
+    # Subtract before dividing: softmax sees the differences alone, and Q / tau would round them away.
+    return torch.softmax((q - q.amax(-1, keepdim=True)) / tau, -1)
+
+
+def check_same_shape(**tensors: Tensor | None) -> None:
+    """Raise DistillError naming both shapes unless every given tensor has the shape of the first."""
+    (first, reference), *others = tensors.items()
+    assert reference is not None
+    for name, tensor in others:
+        if tensor is not None and tensor.shape != reference.shape:
+            raise DistillError(
+                f"{name} has shape {tuple(tensor.shape)} but {first} has shape {tuple(reference.shape)}: "
+                "the two must be equal."
+            )
+
+
+def check_one_per_row(**tensors: Tensor) -> None:
+    """Raise DistillError naming both shapes unless the first is `(B, A)` and the others `(B,)`."""
+    (first, table), *others = tensors.items()
+    for name, tensor in others:
+        if tensor.shape != table.shape[:-1]:
+            raise DistillError(
+                f"{name} has shape {tuple(tensor.shape)} but {first} has shape {tuple(table.shape)}: "
+                f"{name} must have one value per row, shape {tuple(table.shape[:-1])}."
+            )

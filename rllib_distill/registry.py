@@ -1,0 +1,43 @@
+"""Names of algorithms and environments, for Tune, YAML files and the command line."""
+
+from importlib import import_module
+from typing import Any
+
+from rllib_distill.errors import DistillError, nearest
+
+ALGORITHMS = {
+    "ActorMimic": "rllib_distill.algorithms.actor_mimic",
+    "MultiTaskDQN": "rllib_distill.algorithms.multi_task_dqn",
+}
+"""Name -> the module that has a class of this name, imported when it is needed."""
+
+MULTI_TASK_ENV = "multi_task"
+
+
+def algorithm_class(name: str) -> type[Any]:
+    """The algorithm of a name: one of ours, or of RLlib's own.
+
+    Raises:
+        DistillError: Neither knows it.
+    """
+    from ray.rllib.algorithms.registry import ALGORITHMS as STOCK_ALGORITHMS
+
+    if not isinstance(name, str) or name not in {*ALGORITHMS, *STOCK_ALGORITHMS}:
+        raise DistillError(f"Unknown algorithm {name!r}. {nearest(str(name), [*ALGORITHMS, *STOCK_ALGORITHMS])}")
+    if name in ALGORITHMS:
+        algorithm: type[Any] = getattr(import_module(ALGORITHMS[name]), name)
+        return algorithm
+    from ray.rllib.algorithms.registry import get_algorithm_class
+
+    return get_algorithm_class(name)
+
+
+def register() -> None:
+    """Makes our names usable as strings in Tune, YAML and RLlib's `environment(env=...)`; may be repeated."""
+    from ray.tune.registry import register_env, register_trainable
+
+    from rllib_distill.tasks.multi_task_env import MultiTaskEnv
+
+    for name in ALGORITHMS:
+        register_trainable(name, algorithm_class(name))
+    register_env(MULTI_TASK_ENV, MultiTaskEnv)

@@ -1,0 +1,148 @@
+"""A time-major ring of one source's steps: every observation is stored once."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rllib_distill.sampling.fragment import Fragment
+
+_STEP_COLUMNS = ("actions", "rewards", "terminations", "truncations", "valid")
+
+
+class Ring:
+    """The last `rows` time steps of `B` environments that run side by side.
+
+    Row `t`'s next observation is row `t + 1`, so a frame takes its memory once. The row at the head holds
+    the newest observation, which no transition starts from yet. Where a fragment does not follow the one
+    before (environments were reset, a runner was replaced, another learner got the one between), the head
+    row is left behind as an invalid one.
+    """
+
+    def __init__(self, rows: int, like: Mapping[str, NDArray[Any]]):
+        """Allocates the columns.
+
+        Args:
+            rows: Capacity in time steps; holds `(rows - 1) * B` transitions.
+            like: Column -> an array `(any number of rows, B, ...)` of its shape and dtype.
+        """
+        self.rows = rows
+        self.num_envs = int(like["actions"].shape[1])
+        self.head = 0  # time index of the newest observation on this ring's own clock
+        self._next_start: int | None = None
+        self._columns = {
+            name: np.zeros((rows, *column.shape[1:]), column.dtype) for name, column in like.items()
+        }
+        self._final_observations: dict[int, NDArray[Any]] = {}
+
+    @classmethod
+    def for_fragments(cls, rows: int, fragment: Fragment) -> "Ring":
+        """A ring for fragments of this one's shapes, dtypes and labels."""
+        return cls(rows, _columns(fragment))
+
+    def __len__(self) -> int:
+        """Number of rows that transitions may start from, valid or not, times environments."""
+        return min(self.head, self.rows - 1) * self.num_envs
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """Of one observation."""
+        return tuple(self._columns["observations"].shape[2:])
+
+    def add(self, fragment: Fragment) -> None:
+        """Appends a fragment; one longer than the ring leaves its last rows."""
+        if self._next_start is not None and fragment.start != self._next_start:
+            self.head += 1  # the newest observation's row, which no transition starts from, stays so
+        self._next_start = fragment.start + len(fragment)
+        skipped = max(0, len(fragment) - (self.rows - 1))
+        steps = np.arange(skipped, len(fragment))
+        at = (self.head + steps) % self.rows
+        self._forget_final_observations(at)
+        for name, column in _columns(fragment).items():
+            self._columns[name][at] = column[steps]
+        for (t, b), observation in fragment.final_observations.items():
+            if t >= skipped:
+                self._final_observations[int((self.head + t) % self.rows) * self.num_envs + b] = observation
+        self.head += len(fragment)
+        newest = self.head % self.rows
+        self._columns["observations"][newest] = fragment.observations[-1]
+        self._columns["valid"][newest] = False
+
+    def draw(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Uniformly drawn valid transitions, with replacement, as `(size,)` flat indices (row * B + env)."""
+        drawn = self._draw_any(size, rng)
+        valid = self._flat("valid")
+        while (bad := ~valid[drawn]).any():
+            drawn[bad] = self._draw_any(int(bad.sum()), rng)
+        return drawn
+
+    def take(self, name: str, index: NDArray[np.int64], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Column `name` at flat indices, `(size, ...)`; `next_observations` is a column too."""
+        if name != "next_observations":
+            return np.take(self._flat(name), index, axis=0, out=out, mode="clip")
+        next_index = (index + self.num_envs) % (self.rows * self.num_envs)
+        taken = np.take(self._flat("observations"), next_index, axis=0, out=out, mode="clip")
+        if self._final_observations:
+            for i in np.flatnonzero(self._flat("truncations")[index]):
+                final = self._final_observations.get(int(index[i]))
+                if final is not None:  # None in NEXT_STEP autoreset mode: the next row is the final one
+                    taken[i] = final
+        return taken
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything, bit for bit; boolean columns packed, 8 to a byte."""
+        used = min(self.head + 1, self.rows)
+        return {
+            "rows": self.rows,
+            "head": self.head,
+            "next_start": self._next_start,
+            "columns": {name: _pack(column[:used]) for name, column in self._columns.items()},
+            "final_observations": self._final_observations,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "Ring":
+        """The ring that `get_state` described."""
+        columns = {name: _unpack(packed) for name, packed in state["columns"].items()}
+        ring = cls(state["rows"], columns)
+        ring.head = state["head"]
+        ring._next_start = state["next_start"]
+        for name, column in columns.items():
+            ring._columns[name][: len(column)] = column
+        ring._final_observations = dict(state["final_observations"])
+        return ring
+
+    def _draw_any(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        oldest = max(0, self.head - (self.rows - 1)) * self.num_envs
+        index: NDArray[np.int64] = oldest + rng.integers(0, len(self), size)
+        return index % (self.rows * self.num_envs)
+
+    def _flat(self, name: str) -> NDArray[Any]:
+        column = self._columns[name]
+        return column.reshape(self.rows * self.num_envs, *column.shape[2:])
+
+    def _forget_final_observations(self, overwritten: Iterable[int]) -> None:
+        if self._final_observations:
+            rows = set(overwritten)
+            self._final_observations = {
+                index: observation
+                for index, observation in self._final_observations.items()
+                if index // self.num_envs not in rows
+            }
+
+
+def _columns(fragment: Fragment) -> dict[str, NDArray[Any]]:
+    steps = {name: getattr(fragment, name) for name in _STEP_COLUMNS}
+    return {"observations": fragment.observations[:-1], **steps, **fragment.labels}
+
+
+def _pack(column: NDArray[Any]) -> tuple[NDArray[Any], tuple[int, ...] | None]:
+    return (np.packbits(column), column.shape) if column.dtype == np.bool_ else (column, None)
+
+
+def _unpack(packed: tuple[NDArray[Any], tuple[int, ...] | None]) -> NDArray[Any]:
+    array, shape = packed
+    if shape is None:
+        return array
+    return np.unpackbits(array, count=int(np.prod(shape))).astype(np.bool_).reshape(shape)

@@ -1,0 +1,115 @@
+"""The replay memory that lives in a learner: one per task, sampled in equal shares."""
+
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rllib_distill.sampling.fragment import Fragment
+from rllib_distill.sampling.ring import Ring
+
+
+class TaskReplay:
+    """A ring per task and source of fragments; memory is taken when the first fragment comes.
+
+    Actor-Mimic and Policy Distillation both keep one replay memory per game (Parisotto 2016, 100,000
+    transitions; Rusu 2016, 540,000), so a task whose episodes are long cannot crowd out the others.
+    """
+
+    def __init__(self, tasks: Iterable[str], *, capacity: int, num_sources: int = 1, seed: int | None = None):
+        """Makes an empty memory.
+
+        Args:
+            tasks: Names of the tasks.
+            capacity: Transitions per task, shared equally by the sources.
+            num_sources: How many env runners feed this memory.
+            seed: Of the sampling; None draws one.
+        """
+        self.capacity = capacity
+        self._num_sources = num_sources
+        self._rings: dict[str, dict[int, Ring]] = {task: {} for task in tasks}
+        self._rng = np.random.default_rng(seed)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks."""
+        return tuple(self._rings)
+
+    def __len__(self) -> int:
+        """Number of transitions of the task that has the fewest."""
+        return min(self.num_transitions(task) for task in self._rings)
+
+    def num_transitions(self, task: str) -> int:
+        """Number of stored steps of a task (autoreset rows, which are never drawn, count too)."""
+        return sum(map(len, self._rings[task].values()))
+
+    def observation_shape(self, task: str) -> tuple[int, ...]:
+        """Shape of one stored observation of a task, of which there must be some."""
+        return next(iter(self._rings[task].values())).observation_shape
+
+    def add(self, fragment: Fragment) -> None:
+        """Stores a fragment, over the oldest steps of its source once the memory is full."""
+        rings = self._rings[fragment.task]
+        if fragment.source not in rings:
+            rows = self.capacity // (self._num_sources * fragment.actions.shape[1]) + 1
+            rings[fragment.source] = Ring.for_fragments(max(rows, 2), fragment)
+        rings[fragment.source].add(fragment)
+
+    def sample(
+        self,
+        task: str,
+        size: int,
+        columns: Iterable[str],
+        out: Mapping[str, NDArray[Any]] | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """Draws transitions of one task uniformly, with replacement.
+
+        Args:
+            task: Whose.
+            size: How many.
+            columns: Of `observations`, `next_observations`, `actions`, `rewards`, `terminations`,
+                `truncations` and the labels' names.
+            out: Arrays to write into, by column; others are allocated.
+
+        Returns:
+            Column -> `(size, ...)`.
+        """
+        out = out or {}
+        rings = list(self._rings[task].values())
+        if len(rings) == 1:
+            ring = rings[0]
+            index = ring.draw(size, self._rng)
+            return {name: ring.take(name, index, out.get(name)) for name in columns}
+        parts = self._draw_parts(rings, size)
+        return {
+            name: np.concatenate([ring.take(name, index) for ring, index in parts], out=out.get(name))
+            for name in columns
+        }
+
+    def save(self, path: Path) -> None:
+        """Writes the whole memory, and where its random numbers stand, to a file."""
+        state = {
+            "rng": self._rng.bit_generator.state,
+            "rings": {
+                task: {source: ring.get_state() for source, ring in rings.items()}
+                for task, rings in self._rings.items()
+            },
+        }
+        with path.open("wb") as file:
+            pickle.dump(state, file, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def load(self, path: Path) -> None:
+        """Restores what `save` wrote."""
+        with path.open("rb") as file:
+            state = pickle.load(file)
+        self._rng.bit_generator.state = state["rng"]
+        for task, rings in state["rings"].items():
+            self._rings[task] = {source: Ring.from_state(ring) for source, ring in rings.items()}
+
+    def _draw_parts(self, rings: list[Ring], size: int) -> list[tuple[Ring, NDArray[np.int64]]]:
+        lengths = np.array([len(ring) for ring in rings], float)
+        counts = self._rng.multinomial(size, lengths / lengths.sum())
+        return [(ring, ring.draw(int(n), self._rng)) for ring, n in zip(rings, counts, strict=True) if n]

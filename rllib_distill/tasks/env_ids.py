@@ -1,0 +1,69 @@
+"""Finding a gymnasium environment id: packages register theirs only when asked, and people mistype."""
+
+from difflib import get_close_matches
+from importlib import import_module
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
+
+from rllib_distill.errors import DistillError
+
+
+def register_minatar() -> None:
+    """Makes the ids `MinAtar/<Game>-v0` (6 actions) and `-v1` (minimal action set) known to gymnasium."""
+    if "MinAtar/Breakout-v1" in gym.registry:
+        return
+    from minatar.gym import register_envs
+
+    register_envs()
+
+
+def register_atari() -> None:
+    """Makes the ids `ALE/<Game>-v5` known to gymnasium."""
+    import ale_py
+
+    gym.register_envs(ale_py)
+
+
+# namespace of an id -> (registers the namespace's ids, the extra of this package that installs them)
+_NAMESPACES = {"MinAtar": (register_minatar, "minatar"), "ALE": (register_atari, "atari")}
+
+
+def find_env_spec(env_id: str) -> EnvSpec:
+    """Looks an id up in gymnasium's registry.
+
+    Args:
+        env_id: for example `"CartPole-v1"`, `"MinAtar/Breakout-v1"`, or `"my_package:MyEnv-v0"`.
+
+    Raises:
+        DistillError: the id is unknown (the nearest known one is named), or its package is not installed.
+    """
+    module, _, name = env_id.rpartition(":")
+    namespace = name.partition("/")[0]
+    if namespace in _NAMESPACES:
+        register, extra = _NAMESPACES[namespace]
+        try:
+            register()
+        except ImportError as error:
+            message = f"environment {env_id!r} needs a package that is not installed"
+            raise DistillError(f"{message}; install it: pip install 'rllib-distill[{extra}]'.") from error
+    try:
+        if module:
+            import_module(module)
+        return gym.spec(name)
+    except (gym.error.Error, ImportError) as error:
+        raise DistillError(_unknown_id(env_id)) from error
+
+
+def _unknown_id(env_id: str) -> str:
+    for register, _ in _NAMESPACES.values():  # so that "Minatar/..." finds "MinAtar/..."
+        try:
+            register()
+        except ImportError:
+            continue
+    close = get_close_matches(env_id, gym.registry, n=1, cutoff=0.5)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return (
+        f"unknown environment id {env_id!r}. {hint}Allowed: an id that gymnasium.pprint_registry() lists, "
+        "'module:id' for one that importing `module` registers, or in Python a class or a callable."
+    )

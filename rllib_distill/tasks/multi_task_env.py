@@ -1,0 +1,94 @@
+"""The same tasks for RLlib's stock algorithms: one multi-agent env, one task per episode."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
+
+from rllib_distill.errors import DistillError
+from rllib_distill.tasks.task_set import TaskSet
+
+Value = TypeVar("Value")
+
+
+class MultiTaskEnv(MultiAgentEnv):
+    """Plays one task per episode; the episode's only agent bears the task's name.
+
+    So `policy_mapping_fn=lambda task, episode: task` gives every task a policy of its own, and any RLlib
+    algorithm that can do multi-agent trains them. Each agent has its task's own spaces.
+
+    Example:
+        >>> from ray.rllib.algorithms.ppo import PPOConfig
+        >>> tasks = {"pole": "CartPole-v1", "acrobot": "Acrobot-v1"}
+        >>> config = PPOConfig().environment(MultiTaskEnv, env_config={"tasks": tasks})
+        >>> config = config.multi_agent(policies=set(tasks), policy_mapping_fn=lambda task, episode: task)
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Makes one environment per task.
+
+        Args:
+            config: `{"tasks": {name: what TaskSpec.from_config takes}}`.
+
+        Raises:
+            DistillError: no tasks, or a task that can't be made.
+        """
+        if "tasks" not in config:
+            raise DistillError("MultiTaskEnv has no tasks: pass env_config={'tasks': {name: env, ...}}.")
+        tasks = TaskSet.from_config(config["tasks"])
+        self._envs = {name: task.spec.make_env() for name, task in tasks.items()}
+        self._seed: int | None = None
+        self._seeds: dict[str, int] = {}  # of the tasks that have not begun an episode since the last seed
+        self._task = next(iter(tasks))
+        self.possible_agents = list(tasks)
+        self.agents = [self._task]
+        self.observation_spaces = {name: env.observation_space for name, env in self._envs.items()}
+        self.action_spaces = {name: env.action_space for name, env in self._envs.items()}
+        super().__init__()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Draws a task uniformly and starts an episode of it.
+
+        Args:
+            seed: seeds the draw; task i's environment takes `seed + i` at its next episode. The seed that was
+                given last is ignored: RLlib gives its one seed again and again when it samples complete
+                episodes, which would draw the same task for ever.
+            options: passed to the task's environment.
+        """
+        if seed is not None and seed != self._seed:
+            super().reset(seed=seed)
+            self._seed = seed
+            self._seeds = {name: seed + i for i, name in enumerate(self.possible_agents)}
+        self._task = self.possible_agents[self.np_random.integers(len(self.possible_agents))]
+        self.agents = [self._task]
+        env_seed = self._seeds.pop(self._task, None)
+        observation, info = self._envs[self._task].reset(seed=env_seed, options=options)
+        return self._by_task(observation), self._by_task(info)
+
+    def step(
+        self, action_dict: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, Any]]:
+        """Steps the episode's task with its agent's action."""
+        action = action_dict[self._task]
+        observation, reward, terminated, truncated, info = self._envs[self._task].step(action)
+        return (
+            self._by_task(observation),
+            self._by_task(float(reward)),
+            {self._task: bool(terminated), "__all__": bool(terminated)},
+            {self._task: bool(truncated), "__all__": bool(truncated)},
+            self._by_task(info),
+        )
+
+    def render(self) -> Any:
+        """Renders the episode's task."""
+        return self._envs[self._task].render()
+
+    def close(self) -> None:
+        """Closes every task's environment."""
+        for env in self._envs.values():
+            env.close()
+
+    def _by_task(self, value: Value) -> dict[str, Value]:
+        return {self._task: value}

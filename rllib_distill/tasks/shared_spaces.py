@@ -1,0 +1,128 @@
+"""What different tasks need to share one student: one observation space, one common set of actions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Protocol, TypeVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
+from numpy.typing import NDArray
+
+from rllib_distill.errors import DistillError
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+class HasSpaces(Protocol):
+    """What this file needs to know of a task (`Task` has it)."""
+
+    @property
+    def observation_space(self) -> Box:
+        """Of one environment."""
+
+    @property
+    def num_actions(self) -> int:
+        """Size of the task's own action set."""
+
+    @property
+    def action_meanings(self) -> tuple[str, ...] | None:
+        """A name for each of the task's actions, if they have names."""
+
+
+@dataclass(frozen=True, eq=False)
+class SharedSpaces:
+    """The spaces of a student of several tasks; `A` is `num_actions`, `n_i` the size of task i's own set.
+
+    Attributes:
+        observation_space: each task's, with the last axis (channels) zero-padded to the largest.
+        action_meanings: the names of the `A` common actions, None if some task's actions have no names.
+        num_actions: `A`.
+        common_actions: task -> `(n_i,)` int64, the common action that each of the task's own actions is.
+        legal_actions: task -> `(A,)` bool, the common actions that the task has.
+    """
+
+    observation_space: Box
+    action_meanings: tuple[str, ...] | None
+    num_actions: int
+    common_actions: Mapping[str, NDArray[np.int64]]
+    legal_actions: Mapping[str, NDArray[np.bool_]]
+
+    def pad(self, observations: NDArray[Scalar]) -> NDArray[Scalar]:
+        """Fills the last axis up with zeros; returns the argument itself if it is full already.
+
+        Args:
+            observations: `(N, *task's observation shape)`.
+
+        Returns:
+            `(N, *observation_space.shape)`, of the same dtype.
+        """
+        shape = self.observation_space.shape
+        if observations.shape[1:] == shape:
+            return observations
+        padded = np.zeros((len(observations), *shape), dtype=observations.dtype)
+        padded[..., : observations.shape[-1]] = observations
+        return padded
+
+
+def share_spaces(tasks: Mapping[str, HasSpaces]) -> SharedSpaces:
+    """Finds the common spaces of `tasks`: see `TaskSet.shared`."""
+    meanings = _common_meanings(tasks)
+    if meanings is None:
+        num_actions = max(task.num_actions for task in tasks.values())
+        common = {name: np.arange(task.num_actions) for name, task in tasks.items()}
+    else:
+        num_actions = len(meanings)
+        index = {meaning: action for action, meaning in enumerate(meanings)}
+        common = {
+            name: np.array([index[meaning] for meaning in task.action_meanings or ()])
+            for name, task in tasks.items()
+        }
+    return SharedSpaces(
+        observation_space=_common_observation_space(tasks),
+        action_meanings=meanings,
+        num_actions=num_actions,
+        common_actions=common,
+        legal_actions={name: np.isin(np.arange(num_actions), actions) for name, actions in common.items()},
+    )
+
+
+def one_line(space: gym.Space[Any]) -> str:
+    """A space as text for an error message: numpy breaks long bounds over several lines."""
+    return " ".join(str(space).split())
+
+
+def _common_meanings(tasks: Mapping[str, HasSpaces]) -> tuple[str, ...] | None:
+    """The union of all action names: those of the task with the most actions first, in its order."""
+    if any(task.action_meanings is None for task in tasks.values()):
+        return None
+    largest_first = sorted(tasks.values(), key=lambda task: -task.num_actions)
+    return tuple(dict.fromkeys(chain.from_iterable(task.action_meanings or () for task in largest_first)))
+
+
+def _common_observation_space(tasks: Mapping[str, HasSpaces]) -> Box:
+    (first, first_task), *_ = tasks.items()
+    for name, task in tasks.items():
+        if _kind(task.observation_space) != _kind(first_task.observation_space):
+            spaces = f"{one_line(first_task.observation_space)} and {one_line(task.observation_space)}"
+            raise DistillError(
+                f"tasks {first!r} and {name!r} cannot share a student: they observe {spaces}; "
+                "all axes but the last, and the dtype, must agree: use wrappers, or leave one task out."
+            )
+    boxes = [task.observation_space for task in tasks.values()]
+    size = max((box.shape[-1] for box in boxes if box.shape), default=0)
+    return Box(
+        low=np.min([_fill_up(box.low, size) for box in boxes], axis=0),
+        high=np.max([_fill_up(box.high, size) for box in boxes], axis=0),
+        dtype=boxes[0].low.dtype.type,
+    )
+
+
+def _kind(space: Box) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
+    return len(space.shape), space.shape[:-1], space.low.dtype
+
+
+def _fill_up(bound: NDArray[Any], size: int) -> NDArray[Any]:
+    """Zeros at the end of the last axis, up to `size`."""
+    return np.pad(bound, [(0, 0)] * (bound.ndim - 1) + [(0, size - bound.shape[-1])]) if bound.ndim else bound

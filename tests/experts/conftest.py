@@ -1,0 +1,67 @@
+"""A small expert to write, break and load."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from rllib_distill.errors import DistillError
+from rllib_distill.experts import Expert, ExpertInfo
+from rllib_distill.networks import build_network
+
+MEANINGS = ("n", "l", "u", "r", "d", "f")
+
+
+@pytest.fixture
+def make_expert():
+    """Returns a function that makes an expert with random weights; keyword arguments change its info."""
+
+    def make(**changes):
+        values = {
+            "task": "breakout",
+            "env": "MinAtar/Breakout-v0",
+            "kind": "q_values",
+            "network": {"type": "minatar_cnn", "filters": 4, "hidden": 8},
+            "observation_shape": (10, 10, 4),
+            "observation_dtype": "bool",
+            "num_actions": 6,
+            "action_meanings": MEANINGS,
+            "preprocessing": {},
+            "expected_return": {"mean": 12.5, "std": 5.25, "episodes": 100, "epsilon": 0.01},
+            "made_by": {"algorithm": "MultiTaskDQN", "seed": 0},
+        } | changes
+        info = ExpertInfo(**values)
+        network = build_network(info.network, info.observation_shape, info.num_actions)
+        return Expert(info, network.state_dict())
+
+    return make
+
+
+@pytest.fixture
+def saved(make_expert, tmp_path):
+    """The path of an expert that was saved."""
+    path = tmp_path / "breakout.safetensors"
+    make_expert().save(path)
+    return path
+
+
+@pytest.fixture
+def refused():
+    """Returns a context that expects a `DistillError` of one line with all the given parts."""
+
+    @contextmanager
+    def context(*parts: object) -> Iterator[None]:
+        with pytest.raises(DistillError) as error:
+            yield
+        text = str(error.value)
+        assert "\n" not in text
+        assert all(str(part) in text for part in parts), text
+
+    return context
+
+
+@pytest.fixture
+def observations():
+    """MinAtar-like observations (32, 10, 10, 4) bool."""
+    return torch.rand(32, 10, 10, 4, generator=torch.Generator().manual_seed(0)) < 0.3

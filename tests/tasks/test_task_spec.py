@@ -1,0 +1,160 @@
+import functools
+import pickle
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import FlattenObservation, TransformReward
+
+from rllib_distill.errors import DistillError
+from rllib_distill.tasks import TaskSpec
+
+
+class Corridor(gym.Env):
+    """Walk right `length` cells."""
+
+    action_space = Discrete(2)
+
+    def __init__(self, length=3):
+        self.length = length
+        self.observation_space = Box(0, length, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x = 0
+        return np.array([self.x], np.float32), {}
+
+    def step(self, action):
+        self.x = max(self.x + (1 if action else -1), 0)
+        return np.array([self.x], np.float32), 1.0, self.x == self.length, False, {}
+
+
+def double_rewards(env):
+    return TransformReward(env, lambda reward: 2 * reward)
+
+
+@pytest.mark.parametrize("env", [Corridor, lambda length=3: Corridor(length)])
+def test_a_class_or_a_callable_takes_env_config(env):
+    made = TaskSpec.from_config("corridor", {"env": env, "env_config": {"length": 5}}).make_env()
+    assert made.unwrapped.length == 5
+    assert TaskSpec.from_config("corridor", env).make_env().unwrapped.length == 3
+
+
+def test_an_id_takes_env_config_and_max_episode_steps():
+    config = {"env": "CartPole-v1", "env_config": {"sutton_barto_reward": True}, "max_episode_steps": 7}
+    env = TaskSpec.from_config("pole", config).make_env()
+    assert env.unwrapped._sutton_barto_reward
+    assert env.spec.max_episode_steps == 7
+
+
+def test_wrappers_are_applied_in_order_by_name_or_callable():
+    wrappers = ["gymnasium.wrappers.FlattenObservation", double_rewards, functools.partial(double_rewards)]
+    env = TaskSpec.from_config("breakout", {"env": "MinAtar/Breakout-v1", "wrappers": wrappers}).make_env()
+    assert isinstance(env, TransformReward) and isinstance(env.env, TransformReward)
+    assert isinstance(env.env.env, FlattenObservation)
+    assert env.observation_space.shape == (400,)
+
+
+def test_any_other_task_steps_in_a_sync_vector_env():
+    env = TaskSpec.from_config("corridor", {"env": Corridor, "max_episode_steps": 4}).make_vector_env(2)
+    assert isinstance(env, SyncVectorEnv)
+    assert env.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
+    env.reset(seed=0)
+    steps = [[array.copy() for array in env.step(np.array([1, 0]))[:4]] for _ in range(4)]
+    assert [step[2].tolist() for step in steps] == [[False, False]] * 2 + [[True, False], [False, False]]
+    assert [step[3].tolist() for step in steps] == [[False, False]] * 3 + [[False, True]]
+    assert steps[2][0].tolist() == [
+        [3.0],
+        [0.0],
+    ]  # the last observation of the episode, then the next one's first
+    assert steps[3][0].tolist() == [[0.0], [0.0]]
+
+
+def test_wrapped_minatar_steps_in_a_sync_vector_env():
+    config = {"env": "MinAtar/Breakout-v1", "wrappers": ["gymnasium.wrappers.FlattenObservation"]}
+    assert TaskSpec.from_config("breakout", config).make_vector_env(2).reset(seed=0)[0].shape == (2, 400)
+
+
+def test_a_spec_survives_pickling():
+    spec = TaskSpec.from_config(
+        "corridor", {"env": Corridor, "env_config": {"length": 4}, "wrappers": [double_rewards]}
+    )
+    assert pickle.loads(pickle.dumps(spec)) == spec
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            {"env": "CartPole-v1", "wrapers": []},
+            r"task 't': unknown key 'wrapers'\. Did you mean 'wrappers'\?",
+        ),
+        ({"env_config": {}}, r"task 't' has no environment: add the key 'env'"),
+        (3, r"task 't': env is 3; it must be a gymnasium id"),
+        ({"env": None}, r"env is None"),
+        ({"env": "CartPole-v1", "env_config": [1]}, r"env_config is \[1\]; it must be a mapping"),
+        ({"env": "CartPole-v1", "wrappers": "a.b"}, r"wrappers is 'a\.b'; it must be a list"),
+        (
+            {"env": "CartPole-v1", "wrappers": ["gymnasium.wrappers.Nope"]},
+            r"cannot import .*Nope.*full dotted name",
+        ),
+        ({"env": "CartPole-v1", "wrappers": ["nope.Nope"]}, r"cannot import wrapper 'nope\.Nope'"),
+        ({"env": "CartPole-v1", "wrappers": ["Nope"]}, r"cannot import wrapper 'Nope'"),
+        ({"env": "CartPole-v1", "wrappers": [3]}, r"wrapper 3 is not callable"),
+        (
+            {"env": "CartPole-v1", "max_episode_steps": 0},
+            r"max_episode_steps is 0; it must be a whole number",
+        ),
+        ({"env": "CartPole-v1", "max_episode_steps": True}, r"max_episode_steps is True"),
+        ({"env": "CartPole-v1", "max_episode_steps": "9"}, r"max_episode_steps is '9'"),
+    ],
+)
+def test_bad_config_is_refused_in_one_line(value, message):
+    with pytest.raises(DistillError, match=message) as error:
+        TaskSpec.from_config("t", value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            "MinAtar/Breakot-v1",
+            r"task 't'.*unknown environment id 'MinAtar/Breakot-v1'.*'MinAtar/Breakout-v1'",
+        ),
+        ("Minatar/Breakout-v1", r"Did you mean 'MinAtar/Breakout-v1'\?"),
+        ("CartPol-v1", r"Did you mean 'CartPole-v1'\?"),
+        ("no_such_module:Env-v0", r"unknown environment id 'no_such_module:Env-v0'.*Allowed"),
+        ("not an id!", r"unknown environment id 'not an id!'"),
+        (
+            {"env": "CartPole-v1", "env_config": {"gravty": 1}},
+            r"task 't' with env_config \{'gravty': 1\}.*unexpected",
+        ),
+        ({"env": Corridor, "env_config": {"long": 1}}, r"task 't'.*unexpected keyword argument 'long'"),
+        (lambda: 3, r"task 't'.*made 3; it must make a gymnasium\.Env"),
+    ],
+)
+def test_an_environment_that_cannot_be_made_is_refused_in_one_line(value, message):
+    with pytest.raises(DistillError, match=message) as error:
+        TaskSpec.from_config("t", value).make_env()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "module", "extra"),
+    [("ALE/Pong-v5", "ale_py", "atari"), ("MinAtar/Breakout-v1", "minatar.gym", "minatar")],
+)
+def test_a_missing_package_says_what_to_install(monkeypatch, env_id, module, extra):
+    monkeypatch.setitem(sys.modules, module, None)  # makes its import fail
+    monkeypatch.setattr(gym.envs.registration, "registry", {})
+    monkeypatch.setattr(gym, "registry", {})
+    with pytest.raises(DistillError, match=rf"pip install 'rllib-distill\[{extra}\]'"):
+        TaskSpec.from_config("t", env_id).make_env()
+
+
+def test_an_atari_id_can_be_made():
+    pytest.importorskip("ale_py")
+    assert TaskSpec.from_config("pong", "ALE/Pong-v5").make_env().action_space == Discrete(6)

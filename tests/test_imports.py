@@ -1,0 +1,88 @@
+"""Imports run one way, and `import rllib_distill` loads nothing heavy."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "rllib_distill"
+# Each unit may import those before it. Two of one layer may know each other one way, not both.
+LAYERS = [
+    {"errors"},
+    {"losses", "tasks"},
+    {"networks"},
+    {"experts", "sampling"},
+    {"algorithms"},
+    {"evaluation", "registry"},
+    {"__init__"},
+    {"cli"},
+]
+LEVEL = {unit: level for level, layer in enumerate(LAYERS) for unit in layer}
+WITHOUT_RAY = ("errors", "losses", "networks")
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def unit_of(path: Path) -> str:
+    """The first name below the package: rllib_distill/losses/td_loss.py is in `losses`."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Full names of what a file imports anywhere in it, functions included."""
+    here = ["rllib_distill", *path.relative_to(PACKAGE).with_suffix("").parts]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: -node.level] if node.level else []
+            names = [*base, *filter(None, [node.module])]
+            yield from (".".join([*names, name.name]) for name in node.names)
+
+
+def imported_units(path: Path) -> Iterator[str]:
+    """Units of this package that a file imports, its own excepted."""
+    for module in imported_modules(path):
+        package, *names = module.split(".")
+        if package == "rllib_distill":
+            unit = names[0] if names and names[0] in LEVEL else "__init__"
+            if unit != unit_of(path):
+                yield unit
+
+
+def test_that_every_unit_has_its_layer():
+    assert {unit_of(path) for path in FILES} <= set(LEVEL)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_that_imports_run_one_way(path):
+    above = {unit for unit in imported_units(path) if LEVEL[unit] > LEVEL[unit_of(path)]}
+    assert not above, f"{unit_of(path)} must not import {above}"
+
+
+def test_that_units_of_one_layer_do_not_import_each_other_in_circles():
+    imports = {(unit_of(path), unit) for path in FILES for unit in imported_units(path)}
+    assert not [(a, b) for a, b in imports if (b, a) in imports]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_that_ray_stays_out_of_losses_networks_and_all_tasks_but_one_file(path):
+    if unit_of(path) in WITHOUT_RAY or (unit_of(path) == "tasks" and path.name != "multi_task_env.py"):
+        assert not [module for module in imported_modules(path) if module.split(".")[0] == "ray"]
+
+
+def test_that_importing_the_package_is_light():
+    check = "import sys, rllib_distill; print(*{'torch', 'ray', 'gymnasium'} & set(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert loaded.stdout.split() == []
+
+
+def test_that_losses_and_networks_load_without_ray():
+    check = (
+        "import sys; sys.modules['ray'] = None; import rllib_distill.losses, rllib_distill.networks; "
+        "print(sorted(name for name in sys.modules if name.startswith('ray.')))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
