@@ -41,3 +41,10 @@ def register() -> None:
     for name in ALGORITHMS:
         register_trainable(name, algorithm_class(name))
     register_env(MULTI_TASK_ENV, MultiTaskEnv)
+
+
+def stock_algorithms() -> list[str]:
+    """Names of RLlib's own algorithms."""
+    from ray.rllib.algorithms.registry import ALGORITHMS as STOCK_ALGORITHMS
+
+    return sorted(STOCK_ALGORITHMS)

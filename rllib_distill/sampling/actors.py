@@ -59,7 +59,8 @@ class ModuleActor:
         layout = self._layout(observations)
         for part, observation in zip(layout.parts, observations.values(), strict=True):
             part[...] = observation
-        values = self._forward(torch.from_numpy(layout.input).to(self._device)).cpu().numpy()
+        with torch.inference_mode():
+            values = self._forward(torch.from_numpy(layout.input).to(self._device)).cpu().numpy()
         common = (values + layout.illegal).argmax(axis=1)
         own: NDArray[np.int64] = layout.own_actions[layout.rows, common]
         if epsilon > 0.0:

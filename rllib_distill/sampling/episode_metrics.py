@@ -1,8 +1,10 @@
 """Finished episodes and made steps, under RLlib's usual keys, per task and per module."""
 
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from math import ceil
+from statistics import fmean
 from typing import Any
 
 from ray.rllib.utils.metrics import (
@@ -33,46 +35,60 @@ AGENT_EPISODE_RETURNS = "agent_episode_returns"
 
 
 class EpisodeMetrics:
-    """Collects while sampling, which costs next to nothing, and logs when RLlib asks for metrics."""
+    """Collects while sampling, which costs next to nothing, and logs when RLlib asks for metrics.
+
+    Means are over a task's last episodes (`metrics_num_episodes_for_smoothing`, shared by the runners), so a
+    task whose episodes are long keeps its mean while none of them ends.
+    """
 
     def __init__(self, logger: MetricsLogger, config: Any):
         """Logs to `logger`; `config` gives the mapping of tasks to modules and the smoothing window."""
         self._logger = logger
         self._module_of = config.policy_mapping_fn
-        self._window = max(1, ceil(config.metrics_num_episodes_for_smoothing / (config.num_env_runners or 1)))
-        self._episodes: list[tuple[str, Episode, bool]] = []
+        size = max(1, ceil(config.metrics_num_episodes_for_smoothing / (config.num_env_runners or 1)))
+        self._recent: dict[str, deque[Episode]] = {task: deque(maxlen=size) for task in config.tasks}
+        self._num_episodes = 0
         self._steps: Counter[str] = Counter()
 
-    def add(self, task: str, episode: Episode, *, keep_each: bool = False) -> None:
-        """Notes a finished episode; `keep_each` lists its return besides averaging it."""
-        self._episodes.append((task, episode, keep_each))
+    def add(self, task: str, episode: Episode) -> None:
+        """Notes an episode that ended in training."""
+        self._recent[task].append(episode)
+        self._num_episodes += 1
+
+    def add_evaluation(self, task: str, episodes: Sequence[Episode]) -> None:
+        """Notes an evaluation's episodes: means are over all of them alone, and each return is listed."""
+        self._recent[task] = deque(episodes, maxlen=len(episodes) or 1)
+        self._num_episodes += len(episodes)
+        for episode in episodes:
+            self._logger.log_value((AGENT_EPISODE_RETURNS, task), episode.episode_return, reduce="item_series")
 
     def count_steps(self, steps: Mapping[str, int]) -> None:
         """Notes env steps per task."""
         self._steps.update(steps)
 
     def log(self) -> None:
-        """Logs and forgets what was noted."""
-        self._log_steps()
-        self._log_episodes()
+        """Logs, and forgets the counts."""
+        if self._steps:
+            self._log_counts()
+        recent = {task: episodes for task, episodes in self._recent.items() if episodes}
+        if recent:
+            self._log_episodes(recent)
         self._steps.clear()
-        self._episodes.clear()
+        self._num_episodes = 0
 
-    def _log_steps(self) -> None:
+    def _log_counts(self) -> None:
         total = sum(self._steps.values())
-        if total == 0:
-            return
         modules: Counter[str] = Counter()
         for task, steps in self._steps.items():
             modules[self._module_of(task, None)] += steps
         sums = {
             NUM_ENV_STEPS_SAMPLED: total,
-            NUM_EPISODES: len(self._episodes),
+            NUM_EPISODES: self._num_episodes,
             NUM_AGENT_STEPS_SAMPLED: dict(self._steps),
             NUM_MODULE_STEPS_SAMPLED: dict(modules),
         }
         lifetime = {
-            NUM_EPISODES_LIFETIME: len(self._episodes),
+            NUM_EPISODES_LIFETIME: self._num_episodes,
             NUM_AGENT_STEPS_SAMPLED_LIFETIME: dict(self._steps),
             NUM_MODULE_STEPS_SAMPLED_LIFETIME: dict(modules),
         }
@@ -82,25 +98,22 @@ class EpisodeMetrics:
             NUM_ENV_STEPS_SAMPLED_LIFETIME, total, reduce="lifetime_sum", with_throughput=True
         )
 
-    def _log_episodes(self) -> None:
-        if not self._episodes:
-            return
-        returns = [episode.episode_return for _, episode, _ in self._episodes]
-        lengths = [episode.length for _, episode, _ in self._episodes]
-        least = {EPISODE_RETURN_MIN: min(returns), EPISODE_LEN_MIN: min(lengths)}
-        most = {EPISODE_RETURN_MAX: max(returns), EPISODE_LEN_MAX: max(lengths)}
-        self._logger.log_dict(least, reduce="min", window=self._window)
-        self._logger.log_dict(most, reduce="max", window=self._window)
-        for task, episode, keep_each in self._episodes:
-            means = {
-                EPISODE_RETURN_MEAN: episode.episode_return,
-                EPISODE_LEN_MEAN: episode.length,
-                EPISODE_AGENT_RETURN_MEAN: {task: episode.episode_return},
-                EPISODE_AGENT_STEPS: {task: episode.length},
-                EPISODE_MODULE_RETURN_MEAN: {self._module_of(task, None): episode.episode_return},
-            }
-            self._logger.log_dict(means, window=self._window)
-            if keep_each:
-                self._logger.log_value(
-                    (AGENT_EPISODE_RETURNS, task), episode.episode_return, reduce="item_series"
-                )
+    def _log_episodes(self, recent: Mapping[str, Sequence[Episode]]) -> None:
+        returns = {task: [e.episode_return for e in episodes] for task, episodes in recent.items()}
+        lengths = {task: [e.length for e in episodes] for task, episodes in recent.items()}
+        all_returns, all_lengths = list(chain(*returns.values())), list(chain(*lengths.values()))
+        of_module: dict[str, list[float]] = {}
+        for task, values in returns.items():
+            of_module.setdefault(self._module_of(task, None), []).extend(values)
+        means = {
+            EPISODE_RETURN_MEAN: fmean(all_returns),
+            EPISODE_LEN_MEAN: fmean(all_lengths),
+            EPISODE_AGENT_RETURN_MEAN: {task: fmean(values) for task, values in returns.items()},
+            EPISODE_AGENT_STEPS: {task: fmean(values) for task, values in lengths.items()},
+            EPISODE_MODULE_RETURN_MEAN: {module: fmean(values) for module, values in of_module.items()},
+        }
+        least = {EPISODE_RETURN_MIN: min(all_returns), EPISODE_LEN_MIN: min(all_lengths)}
+        most = {EPISODE_RETURN_MAX: max(all_returns), EPISODE_LEN_MAX: max(all_lengths)}
+        self._logger.log_dict(means, reduce="mean", window=1)
+        self._logger.log_dict(least, reduce="min", window=1)
+        self._logger.log_dict(most, reduce="max", window=1)

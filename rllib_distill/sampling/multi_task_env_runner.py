@@ -144,8 +144,7 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
         )
         self._reset_envs()  # what is left of episodes played at another epsilon must not go on
         for task, finished in episodes.items():
-            for episode in finished:
-                self._episodes.add(task, episode, keep_each=True)
+            self._episodes.add_evaluation(task, finished)
         self._episodes.count_steps(
             {task: sum(e.length for e in finished) for task, finished in episodes.items()}
         )

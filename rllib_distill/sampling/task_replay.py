@@ -54,8 +54,9 @@ class TaskReplay:
         """Stores a fragment, over the oldest steps of its source once the memory is full."""
         rings = self._rings[fragment.task]
         if fragment.source not in rings:
-            rows = self.capacity // (self._num_sources * fragment.actions.shape[1]) + 1
-            rings[fragment.source] = Ring.for_fragments(max(rows, 2), fragment)
+            # Rounded up: a memory that held a little less than it was asked to could never be full enough.
+            rows = -(-self.capacity // (self._num_sources * fragment.actions.shape[1])) + 1
+            rings[fragment.source] = Ring.for_fragments(rows, fragment)
         rings[fragment.source].add(fragment)
 
     def sample(

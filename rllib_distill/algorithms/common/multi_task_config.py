@@ -13,6 +13,7 @@ from ray.rllib.utils.from_config import NotProvided
 from ray.tune.result import TRIAL_INFO
 from ray.util import log_once
 
+from rllib_distill.algorithms.common.module_of import ModuleOf
 from rllib_distill.algorithms.common.optimizers import check_optimizer
 from rllib_distill.algorithms.common.settings import (
     Schedule,
@@ -25,26 +26,7 @@ from rllib_distill.sampling import MultiTaskEnvRunner
 from rllib_distill.tasks import SharedSpaces, TaskSet
 from rllib_distill.tasks.multi_task_env import MultiTaskEnv
 
-_TRANSLATED_KEYS = frozenset(
-    ("lambda", "num_workers", "multiagent", "framework", "input", "callbacks", TRIAL_INFO)
-)
-
-
-class ModuleOf:
-    """A policy mapping function that can be pickled and compared: task name -> module id."""
-
-    def __init__(self, module_of: Mapping[str, str]):
-        """Maps as the dict says."""
-        self.module_of = dict(module_of)
-
-    def __call__(self, agent_id: str, episode: Any = None, **_: Any) -> str:
-        """RLlib's signature; the agent id is the task's name."""
-        return self.module_of[agent_id]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ModuleOf) and other.module_of == self.module_of
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
+_SPECIAL_KEYS = frozenset(("multiagent", TRIAL_INFO))  # of RLlib's `update_from_dict`
 
 
 class MultiTaskConfig(AlgorithmConfig):
@@ -114,7 +96,6 @@ class MultiTaskConfig(AlgorithmConfig):
         replay_ratio: float = NotProvided,
         num_steps_per_task_before_learning: int = NotProvided,
         epsilon: Schedule = NotProvided,
-        evaluation_epsilon: float = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the training related configuration.
@@ -128,7 +109,6 @@ class MultiTaskConfig(AlgorithmConfig):
                 before the first update (default 1,000).
             epsilon: Probability of a random action while training: a number, or a schedule
                 `[[env steps of all tasks together, epsilon], ...]`, linear in between (default 0.1).
-            evaluation_epsilon: The same in evaluation (default 0.01).
             kwargs: RLlib's own: `lr`, `gamma`, `grad_clip`, `train_batch_size_per_learner` (rows of one
                 minibatch of one learner, all tasks together), `optimizer` (`{"type": "adam" | "rmsprop",
                 **options of torch's}`).
@@ -141,6 +121,19 @@ class MultiTaskConfig(AlgorithmConfig):
         }
         super().training(**kwargs)
         return self._set_given(given)
+
+    def evaluation(self, *, evaluation_epsilon: float = NotProvided, **kwargs: Any) -> Self:
+        """Sets the evaluation configuration.
+
+        Args:
+            evaluation_epsilon: Probability of a random action in evaluation (default 0.01).
+            kwargs: RLlib's own; `evaluation_duration` counts episodes of every task.
+
+        Returns:
+            This config.
+        """
+        super().evaluation(**kwargs)
+        return self._set_given({"evaluation_epsilon": evaluation_epsilon})
 
     # -- tasks and modules ---------------------------------------------------------------------------------
 
@@ -210,17 +203,16 @@ class MultiTaskConfig(AlgorithmConfig):
     # -- checks --------------------------------------------------------------------------------------------
 
     def known_keys(self) -> set[str]:
-        """Keys that a dict or a file may have."""
-        return set(vars(self)) | _TRANSLATED_KEYS
+        """Keys that a dict or a file may have, and that a message about an unknown one may name."""
+        return {key for key in vars(self) if not key.startswith("_")}
 
     def update_from_dict(self, config_dict: Mapping[str, Any]) -> Self:
         """As RLlib's, but an unknown key is an error, and `tasks` sets up the modules too."""
-        known = self.known_keys()
         for key in config_dict:
-            if key not in known:
+            if self._translate_special_keys(key, warn_deprecated=False) not in {*vars(self), *_SPECIAL_KEYS}:
                 raise DistillError(
                     f"Unknown key {key!r} in the config of {type(self).__name__.removesuffix('Config')}. "
-                    f"{nearest(key, [k for k in known if not k.startswith('_')], list_known=False)}"
+                    f"{nearest(key, self.known_keys(), list_known=False)}"
                 )
         if config_dict.get("enable_rl_module_and_learner") is False:
             raise DistillError(
@@ -239,8 +231,6 @@ class MultiTaskConfig(AlgorithmConfig):
             DistillError: What is wrong, the value, what is allowed.
         """
         tasks = self.task_set  # raises what is wrong with the tasks
-        log_once(f"{self.algo_class.__name__}_on_new_api_stack")  # RLlib's warning that this is the new stack
-        super().validate()
         check_number("num_envs_per_task", self.num_envs_per_task, least=1, integer=True)
         check_number("rollout_fragment_length", self.rollout_fragment_length, least=1, integer=True)
         check_number("train_batch_size_per_learner", self.train_batch_size_per_learner, least=1, integer=True)
@@ -253,8 +243,7 @@ class MultiTaskConfig(AlgorithmConfig):
             integer=True,
         )
         check_number("gamma", self.gamma, least=0, most=1)
-        if not isinstance(self.lr, list | tuple):
-            check_number("lr", self.lr, above=0)
+        check_schedule("lr", self.lr, least=0)
         check_schedule("epsilon", self.epsilon, least=0, most=1)
         check_number("evaluation_epsilon", self.evaluation_epsilon, least=0, most=1)
         check_optimizer(self.optimizer)
@@ -263,8 +252,8 @@ class MultiTaskConfig(AlgorithmConfig):
         if self.train_batch_size_per_learner % len(tasks):
             rows = max(1, round(self.train_batch_size_per_learner / len(tasks)))
             raise DistillError(
-                f"train_batch_size_per_learner is {self.train_batch_size_per_learner}; every task gets an equal "
-                f"share, so with {len(tasks)} tasks it must be a multiple of {len(tasks)}, "
+                f"train_batch_size_per_learner is {self.train_batch_size_per_learner}; every task gets an "
+                f"equal share, so with {len(tasks)} tasks it must be a multiple of {len(tasks)}, "
                 f"e.g. {rows * len(tasks)}."
             )
         rows_needed = 2 * self.num_envs_per_task * max(1, self.num_env_runners) * max(1, self.num_learners)
@@ -274,6 +263,8 @@ class MultiTaskConfig(AlgorithmConfig):
                 f"({self.num_steps_per_task_before_learning}) and two steps of every environment "
                 f"({rows_needed})."
             )
+        log_once(f"{self.algo_class.__name__}_on_new_api_stack")  # RLlib's warning that this is the new stack
+        super().validate()
 
     def _set_given(self, given: Mapping[str, Any]) -> Self:
         for name, value in given.items():

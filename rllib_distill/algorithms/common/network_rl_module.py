@@ -20,6 +20,10 @@ class NetworkRLModule(TorchRLModule):
             self.model_config["network"], self.observation_space.shape, int(self.action_space.n)
         )
 
+    def train(self, mode: bool = True) -> "NetworkRLModule":
+        """As torch's, but free where nothing changes: RLlib asks before every forward."""
+        return self if self.training == mode else super().train(mode)
+
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         outputs, features = self.network(batch[Columns.OBS])
         return {Columns.ACTION_DIST_INPUTS: outputs, FEATURES: features}

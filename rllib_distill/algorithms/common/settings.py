@@ -40,7 +40,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
         raise DistillError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}.")
 
 
-def check_schedule(name: str, value: Any, *, least: float, most: float) -> None:
+def check_schedule(name: str, value: Any, *, least: float, most: float | None = None) -> None:
     """Raises DistillError unless `value` is a number within bounds, or `[[env steps, number], ...]`."""
     if not isinstance(value, list | tuple):
         check_number(name, value, least=least, most=most)
