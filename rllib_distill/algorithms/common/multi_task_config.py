@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Self
 
+import torch
 from gymnasium.spaces import Discrete
 from ray import cloudpickle
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -22,6 +23,7 @@ from rllib_distill.algorithms.common.settings import (
     value_at,
 )
 from rllib_distill.errors import DistillError, nearest
+from rllib_distill.networks import build_network
 from rllib_distill.sampling import MultiTaskEnvRunner
 from rllib_distill.tasks import SharedSpaces, TaskSet
 from rllib_distill.tasks.multi_task_env import MultiTaskEnv
@@ -35,6 +37,9 @@ class MultiTaskConfig(AlgorithmConfig):
     Every key of a dict or YAML file is checked: an unknown one is an error that names the nearest known.
     """
 
+    rows_per_task = 32
+    """Share of each task in a minibatch where `train_batch_size_per_learner` is not given."""
+
     def __init__(self, algo_class: type | None = None):
         """Sets the defaults."""
         super().__init__(algo_class=algo_class)
@@ -46,7 +51,7 @@ class MultiTaskConfig(AlgorithmConfig):
         self.optimizer = {"type": "adam"}
         self.lr = 0.00025
         self.gamma = 0.99
-        self.train_batch_size_per_learner = 160  # rows of one minibatch, all tasks together
+        self.train_batch_size_per_learner: int | None = None  # `rows_per_task` times the number of tasks
         # Replay.
         self.replay_capacity = 100_000  # transitions per task
         self.replay_ratio = 2.0  # sampled rows per env step
@@ -110,7 +115,7 @@ class MultiTaskConfig(AlgorithmConfig):
             epsilon: Probability of a random action while training: a number, or a schedule
                 `[[env steps of all tasks together, epsilon], ...]`, linear in between (default 0.1).
             kwargs: RLlib's own: `lr`, `gamma`, `grad_clip`, `train_batch_size_per_learner` (rows of one
-                minibatch of one learner, all tasks together), `optimizer` (`{"type": "adam" | "rmsprop",
+                minibatch of one learner, all tasks together; default: 32 of each), `optimizer` (`{"type": "adam" | "rmsprop",
                 **options of torch's}`).
 
         Returns:
@@ -174,7 +179,7 @@ class MultiTaskConfig(AlgorithmConfig):
     def model_config_of_module(self, module_id: str) -> dict[str, Any]:
         """What the module is built from."""
         shape = self.module_spaces(module_id).observation_space.shape
-        return {"network": dict(self.network or _default_network(shape))}
+        return {"network": _default_network(shape) if self.network is None else self.network}
 
     def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
         """Task -> module id; one module per task unless a subclass says otherwise."""
@@ -231,30 +236,40 @@ class MultiTaskConfig(AlgorithmConfig):
             DistillError: What is wrong, the value, what is allowed.
         """
         tasks = self.task_set  # raises what is wrong with the tasks
-        check_number("num_envs_per_task", self.num_envs_per_task, least=1, integer=True)
-        check_number("rollout_fragment_length", self.rollout_fragment_length, least=1, integer=True)
-        check_number("train_batch_size_per_learner", self.train_batch_size_per_learner, least=1, integer=True)
-        check_number("replay_capacity", self.replay_capacity, least=1, integer=True)
+        if self.train_batch_size_per_learner is None:
+            self.train_batch_size_per_learner = self.rows_per_task * len(tasks)
         check_number("replay_ratio", self.replay_ratio, above=0)
-        check_number(
-            "num_steps_per_task_before_learning",
-            self.num_steps_per_task_before_learning,
-            least=1,
-            integer=True,
-        )
         check_number("gamma", self.gamma, least=0, most=1)
         check_schedule("lr", self.lr, least=0)
         check_schedule("epsilon", self.epsilon, least=0, most=1)
         check_number("evaluation_epsilon", self.evaluation_epsilon, least=0, most=1)
         check_optimizer(self.optimizer)
         for module_id in self.policies:
-            self.module_spaces(module_id)  # raises if its tasks cannot share a network
-        if self.train_batch_size_per_learner % len(tasks):
-            rows = max(1, round(self.train_batch_size_per_learner / len(tasks)))
+            shared = self.module_spaces(module_id)  # raises if its tasks cannot share a network
+            with torch.device("meta"):
+                network = self.model_config_of_module(module_id)["network"]
+                build_network(network, shared.observation_space.shape, shared.num_actions)
+        self._check_sizes()
+        log_once(f"{self.algo_class.__name__}_on_new_api_stack")  # RLlib's warning that this is the new stack
+        super().validate()
+
+    def _check_sizes(self) -> None:
+        check_number("num_envs_per_task", self.num_envs_per_task, least=1, integer=True)
+        check_number("rollout_fragment_length", self.rollout_fragment_length, least=1, integer=True)
+        check_number("train_batch_size_per_learner", self.train_batch_size_per_learner, least=1, integer=True)
+        check_number("replay_capacity", self.replay_capacity, least=1, integer=True)
+        check_number(
+            "num_steps_per_task_before_learning",
+            self.num_steps_per_task_before_learning,
+            least=1,
+            integer=True,
+        )
+        batch_size, num_tasks = int(self.train_batch_size_per_learner or 0), len(self.tasks)
+        if batch_size % num_tasks:
             raise DistillError(
-                f"train_batch_size_per_learner is {self.train_batch_size_per_learner}; every task gets an "
-                f"equal share, so with {len(tasks)} tasks it must be a multiple of {len(tasks)}, "
-                f"e.g. {rows * len(tasks)}."
+                f"train_batch_size_per_learner is {batch_size}; every task gets an equal share, so with "
+                f"{num_tasks} tasks it must be a multiple of {num_tasks}, "
+                f"e.g. {max(1, round(batch_size / num_tasks)) * num_tasks}."
             )
         rows_needed = 2 * self.num_envs_per_task * max(1, self.num_env_runners) * max(1, self.num_learners)
         if self.replay_capacity < max(rows_needed, self.num_steps_per_task_before_learning):
@@ -263,8 +278,6 @@ class MultiTaskConfig(AlgorithmConfig):
                 f"({self.num_steps_per_task_before_learning}) and two steps of every environment "
                 f"({rows_needed})."
             )
-        log_once(f"{self.algo_class.__name__}_on_new_api_stack")  # RLlib's warning that this is the new stack
-        super().validate()
 
     def _set_given(self, given: Mapping[str, Any]) -> Self:
         for name, value in given.items():

@@ -43,6 +43,8 @@ class MultiTaskDQNConfig(MultiTaskConfig):
         algo.export_experts("experts")
     """
 
+    rows_per_task = 128
+
     def __init__(self, algo_class: type | None = None):
         """Sets the defaults."""
         super().__init__(algo_class=algo_class or MultiTaskDQN)
@@ -51,7 +53,6 @@ class MultiTaskDQNConfig(MultiTaskConfig):
         self.target_network_update_freq = 250  # minibatches
         self.tau = 1.0
         self.num_envs_per_task = 16
-        self.train_batch_size_per_learner = 128
         self.replay_ratio = 8.0
         self.replay_capacity = 200_000
         self.rollout_fragment_length = 16
@@ -74,7 +75,7 @@ class MultiTaskDQNConfig(MultiTaskConfig):
             target_network_update_freq: Minibatches between updates of the target networks (default 250).
             tau: Share of the online network that a target update takes (default 1, a copy).
             kwargs: See `MultiTaskConfig.training`. `train_batch_size_per_learner` counts the rows of all
-                tasks: with 5 tasks, 640 is 128 for each.
+                tasks (default: 128 of each).
 
         Returns:
             This config.

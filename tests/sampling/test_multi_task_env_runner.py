@@ -1,0 +1,268 @@
+"""The runner on environments whose observations tell where they come from."""
+
+import numpy as np
+import pytest
+import torch
+from ray.rllib.core import COMPONENT_RL_MODULE
+from ray.rllib.core.columns import Columns
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
+
+from rllib_distill.algorithms.actor_mimic import ActorMimicConfig
+from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQNConfig
+from rllib_distill.experts import ExpertBank
+from rllib_distill.sampling import EpisodeReturns, MultiTaskEnvRunner
+from rllib_distill.tasks import TaskSet
+from tests.sampling.counting_env import CountingEnv, check_fragment, return_of, save_random_experts
+
+TASKS = {
+    "short": {"env": CountingEnv, "env_config": {"size": 3, "num_actions": 2}},
+    "long": {"env": CountingEnv, "env_config": {"size": 5, "num_actions": 4, "max_length": 9}},
+}
+SIZES = {"short": 2, "long": 4}
+NETWORK = {"type": "mlp", "hiddens": [8]}
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    return save_random_experts(tmp_path_factory.mktemp("experts"), TASKS)
+
+
+@pytest.fixture
+def make_runner(paths):
+    """Returns a function that makes a local runner; keyword arguments go to `training`."""
+
+    def make(*, seed=0, behaviour="student", dqn=False, sampling=None, evaluating=False, **training):
+        if dqn:
+            config = MultiTaskDQNConfig().multi_task(tasks=TASKS, num_envs_per_task=3)
+        else:
+            config = ActorMimicConfig().multi_task(tasks=TASKS, num_envs_per_task=3)
+            config.experts(paths, behaviour=behaviour)
+        config.training(network=NETWORK, **training).debugging(seed=seed)
+        config.env_runners(rollout_fragment_length=10, num_env_runners=0, **(sampling or {}))
+        config.in_evaluation = evaluating
+        return MultiTaskEnvRunner(config=config, worker_index=0)
+
+    return make
+
+
+def by_task(samples):
+    return {sample.task: sample for sample in samples}
+
+
+def test_that_fragments_hold_whole_transitions_only(make_runner):
+    runner = make_runner()
+    before = {}
+    for _ in range(4):
+        fragments = by_task(runner.sample())
+        assert list(fragments) == list(TASKS)
+        for task, fragment in fragments.items():
+            assert fragment.actions.shape == (10, 3)
+            assert fragment.source == 0
+            check_fragment(fragment, next_step=True)
+            if before:
+                assert fragment.start == before[task].start + 10
+                np.testing.assert_array_equal(fragment.observations[0], before[task].observations[-1])
+        before = fragments
+
+
+@pytest.mark.parametrize("columns", ["outputs", "outputs and features"])
+def test_that_the_label_of_a_row_is_the_experts_of_the_same_rows_observation(make_runner, paths, columns):
+    beta = 0.01 if "features" in columns else 0.0
+    bank = ExpertBank.load(paths, TaskSet.from_config(TASKS))
+    for fragment in make_runner(beta=beta).sample():
+        names = {"expert_outputs"} | ({"expert_features"} if beta else set())
+        assert fragment.labels.keys() == names
+        for t in range(len(fragment)):
+            outputs, features = bank.label(fragment.task, fragment.observations[t])
+            np.testing.assert_allclose(fragment.labels["expert_outputs"][t], outputs, rtol=1e-5)
+            if beta:
+                np.testing.assert_allclose(fragment.labels["expert_features"][t], features, rtol=1e-5)
+        assert len(np.unique(fragment.labels["expert_outputs"][..., 0])) > 5  # so that a shift would show
+
+
+def test_that_seeds_decide_everything(make_runner):
+    first, same, other = ([make_runner(seed=seed, epsilon=0.5).sample() for _ in range(2)][-1] for seed in (3, 3, 4))
+    for a, b, c in zip(first, same, other, strict=True):
+        for name in ("observations", "actions", "rewards", "terminations", "truncations", "valid"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+        np.testing.assert_array_equal(a.labels["expert_outputs"], b.labels["expert_outputs"])
+        assert (a.observations[..., 0] != c.observations[..., 0]).any()
+        assert (a.actions != c.actions).any()
+    identities = [set(fragment.observations[..., 0].flat) for fragment in first]
+    assert len(set.union(*identities)) == 6  # no two environments play the same episodes
+
+
+def greedy_by_hand(runner, fragment):
+    """Each row's best legal action by a forward of its own, (T, B)."""
+    config = runner.config
+    module_id = config.policy_mapping_fn(fragment.task, None)
+    spaces = config.module_spaces(module_id)
+    rows = fragment.observations[:-1].reshape(-1, fragment.observations.shape[-1])
+    with torch.no_grad():
+        batch = {Columns.OBS: torch.from_numpy(spaces.pad(rows))}
+        values = runner.module[module_id].forward_inference(batch)[Columns.ACTION_DIST_INPUTS].numpy()
+    return values[:, spaces.common_actions[fragment.task]].argmax(1).reshape(fragment.actions.shape)
+
+
+@pytest.mark.parametrize("dqn", [False, True], ids=["one student", "a module per task"])
+def test_that_the_module_acts_greedily_on_padded_observations(make_runner, dqn):
+    runner = make_runner(dqn=dqn, epsilon=0.0)
+    for fragment in runner.sample():
+        np.testing.assert_array_equal(fragment.actions, greedy_by_hand(runner, fragment))
+        assert bool(fragment.labels) == (not dqn)
+
+
+def test_that_the_expert_acts_where_it_should(make_runner):
+    for fragment in make_runner(behaviour="expert", epsilon=0.0).sample():
+        np.testing.assert_array_equal(fragment.actions, fragment.labels["expert_outputs"].argmax(-1))
+
+
+def test_that_epsilon_one_explores_the_tasks_own_actions_only(make_runner):
+    runner = make_runner(epsilon=1.0)  # `CountingEnv` refuses illegal ones
+    for fragment in runner.sample(num_timesteps=600):
+        assert set(fragment.actions.flat) == set(range(SIZES[fragment.task]))
+    for fragment in runner.sample(explore=False):
+        agrees = fragment.actions == greedy_by_hand(runner, fragment)
+        assert agrees.mean() > 0.85  # evaluation_epsilon
+
+
+def test_that_random_actions_are_random_whatever_epsilon_is(make_runner):
+    runner = make_runner(epsilon=0.0)
+    fragments = runner.sample(num_timesteps=600, random_actions=True)
+    for fragment in fragments:
+        shares = np.bincount(fragment.actions.flat) / fragment.actions.size
+        np.testing.assert_allclose(shares, 1 / SIZES[fragment.task], atol=0.12)
+
+
+@pytest.mark.parametrize(("num_timesteps", "rows"), [(1, 1), (6, 1), (7, 2), (600, 100), (None, 10)])
+def test_that_num_timesteps_is_rounded_up_to_whole_rows(make_runner, num_timesteps, rows):
+    assert [len(fragment) for fragment in make_runner().sample(num_timesteps=num_timesteps)] == [rows, rows]
+
+
+def test_that_two_amounts_are_refused(make_runner):
+    with pytest.raises(ValueError, match="not both"):
+        make_runner().sample(num_timesteps=1, num_episodes=1)
+
+
+def test_that_force_reset_begins_anew_and_leaves_a_gap(make_runner):
+    runner = make_runner()
+    runner.sample(num_timesteps=12)
+    for fragment in runner.sample(num_timesteps=6, force_reset=True):
+        assert (fragment.observations[0, :, 2] == 0).all()
+        assert fragment.start > 3
+
+
+def test_that_evaluation_plays_whole_episodes_and_does_not_disturb(make_runner):
+    runner = make_runner()
+    before = by_task(runner.sample())
+    for sample in runner.sample(num_episodes=7):
+        assert isinstance(sample, EpisodeReturns)
+        assert len(sample.returns) == len(sample.lengths) == 7
+        for length, episode_return in zip(sample.lengths, sample.returns, strict=True):
+            number = (episode_return - length * (length + 1) / 2) / (100 * length)
+            assert episode_return == return_of(int(number), length)
+        assert sample.env_steps() == sum(sample.lengths)
+    for task, fragment in by_task(runner.sample()).items():
+        assert fragment.start > before[task].start + 10  # replay must see the gap
+        assert (fragment.observations[0, :, 2] == 0).all()
+        check_fragment(fragment, next_step=True)
+
+
+def test_that_evaluation_uses_its_own_epsilon(make_runner, monkeypatch):
+    used = []
+    runner = make_runner(epsilon=0.5, evaluation_epsilon=0.125)
+    actor = runner._module_actor
+    monkeypatch.setattr(runner, "_module_actor", lambda o, e, rng: (used.append(e), actor(o, e, rng))[1])
+    for arguments in ({}, {"num_episodes": 1}, {"explore": False}, {"num_episodes": 1, "explore": True}):
+        runner.sample(**arguments)
+        used.append("|")
+    runs = [run for run in "".join(f"{e} " for e in used).split("|") if run.strip()]
+    assert [set(run.split()) for run in runs] == [{"0.5"}, {"0.125"}, {"0.125"}, {"0.5"}]
+
+
+def test_that_an_evaluation_runner_needs_no_labels_and_never_explores(make_runner, paths):
+    runner = make_runner(epsilon=1.0, evaluation_epsilon=0.0, behaviour="expert", evaluating=True)
+    for fragment in runner.sample():
+        assert not fragment.labels
+        np.testing.assert_array_equal(fragment.actions, greedy_by_hand(runner, fragment))
+    assert "experts" not in vars(runner)
+
+
+def test_that_epsilon_follows_its_schedule_between_two_syncs_too(make_runner):
+    runner = make_runner(epsilon=[[0, 1.0], [1000, 0.0]])
+    steps = sum(f.env_steps() for f in runner.sample()) + sum(f.env_steps() for f in runner.sample())
+    assert runner._epsilon(True) == pytest.approx(1.0 - steps / 1000)
+    runner.set_state({NUM_ENV_STEPS_SAMPLED_LIFETIME: 900})
+    assert runner._epsilon(True) == pytest.approx(0.1)
+    runner.sample(num_episodes=2)
+    assert runner._epsilon(True) == pytest.approx(0.1)  # evaluation's steps don't count
+
+
+def test_that_state_travels(make_runner):
+    runner, other = make_runner(seed=0), make_runner(seed=1)
+    state = runner.get_state() | {WEIGHTS_SEQ_NO: 5, NUM_ENV_STEPS_SAMPLED_LIFETIME: 77}
+    assert state.keys() == {COMPONENT_RL_MODULE, WEIGHTS_SEQ_NO, NUM_ENV_STEPS_SAMPLED_LIFETIME}
+    assert all("expert" not in name for name in state[COMPONENT_RL_MODULE]["student"])
+    other.set_state(state)
+    assert other.get_state()[WEIGHTS_SEQ_NO] == 5
+    assert other.num_env_steps_sampled_lifetime == 77
+    weights = [runner.module["student"].state_dict() for runner in (runner, other)]
+    assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+    assert other.get_state(not_components=COMPONENT_RL_MODULE).keys() == {NUM_ENV_STEPS_SAMPLED_LIFETIME}
+
+
+def test_that_weights_of_an_older_checkpoint_are_taken_over_too(make_runner):
+    runner, older = make_runner(seed=0), make_runner(seed=1)
+    runner.set_state(runner.get_state() | {WEIGHTS_SEQ_NO: 50})
+    runner.set_state(older.get_state() | {WEIGHTS_SEQ_NO: 20})
+    weights = [r.module["student"].state_dict() for r in (runner, older)]
+    assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+    assert runner.get_state()[WEIGHTS_SEQ_NO] == 20
+
+
+def test_that_metrics_have_rllibs_keys_and_are_right(make_runner):
+    runner = make_runner()
+    fragments = by_task(runner.sample())
+    metrics = runner.metrics.peek  # of what is logged below
+    runner._episodes.log()
+    for task, fragment in fragments.items():
+        steps, ended = fragment.env_steps(), fragment.terminations | fragment.truncations
+        assert metrics(("num_agent_steps_sampled", task)) == steps
+        returns = []
+        for t, b in zip(*np.nonzero(ended), strict=True):
+            _, episode, step = fragment.observations[t, b, :3]
+            returns.append(return_of(int(episode), int(step) + 1))
+        assert metrics(("agent_episode_returns_mean", task)) == pytest.approx(np.mean(returns))
+    assert metrics("num_env_steps_sampled") == sum(f.env_steps() for f in fragments.values())
+    assert metrics("num_env_steps_sampled_lifetime") == metrics("num_env_steps_sampled")
+    assert metrics(("num_module_steps_sampled", "student")) == metrics("num_env_steps_sampled")
+    ended = sum((f.terminations | f.truncations).sum() for f in fragments.values())
+    assert metrics("num_episodes") == metrics("num_episodes_lifetime") == ended
+    for name in ("episode_return_mean", "episode_return_min", "episode_return_max", "episode_len_mean"):
+        assert np.isfinite(metrics(name))
+    assert metrics("episode_return_min") <= metrics("episode_return_mean") <= metrics("episode_return_max")
+    assert np.isfinite(metrics(("module_episode_returns_mean", "student")))
+
+
+def test_that_every_single_return_of_an_evaluation_is_in_the_metrics(make_runner):
+    runner = make_runner()
+    runner.sample()
+    runner.get_metrics()
+    samples = by_task(runner.sample(num_episodes=4))
+    runner._episodes.log()
+    for task, sample in samples.items():
+        assert list(runner.metrics.peek(("agent_episode_returns", task))) == list(sample.returns)
+        mean = runner.metrics.peek(("agent_episode_returns_mean", task))
+        assert mean == pytest.approx(np.mean(sample.returns))
+    assert runner.metrics.peek("num_episodes") == 8
+
+
+def test_that_experts_never_move(make_runner):
+    runner = make_runner()
+    before = {task: {k: v.clone() for k, v in e.network.state_dict().items()} for task, e in runner.experts.items()}
+    runner.sample()
+    runner.set_state(runner.get_state())
+    for task, expert in runner.experts.items():
+        after = expert.network.state_dict()
+        assert all((after[name] == value).all() for name, value in before[task].items())
+        assert not any(p.requires_grad for p in expert.network.parameters())
