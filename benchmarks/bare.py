@@ -1,4 +1,4 @@
-"""The yardstick: what one would write for this one purpose with numpy, torch and MinAtar, and nothing else."""
+"""The yardstick: what one would write for this one purpose with numpy, torch and MinAtar alone."""
 
 from typing import Any
 
@@ -147,7 +147,10 @@ class Student:
         """One minibatch."""
         features: list[Any] = []
         for i, memory in enumerate(self.memories):
-            rows, index = slice(i * self.n, (i + 1) * self.n), self.loop.rng.integers(memory.size, size=self.n)
+            rows, index = (
+                slice(i * self.n, (i + 1) * self.n),
+                self.loop.rng.integers(memory.size, size=self.n),
+            )
             self.frames[rows, ..., : memory.game.shape[-1]] = memory.observations[index]
             self.outputs[rows, memory.game.own_actions] = memory.outputs[index]
             features.append(torch.from_numpy(memory.features[index]))

@@ -80,7 +80,7 @@ class RunnerSide(PlainSide):
             .debugging(seed=0)
         )
         self.runner = MultiTaskEnvRunner(config=config)
-        module: Any = self.runner.module["student"]  # type: ignore[index]  # made by the constructor
+        module: Any = self.runner.module["student"]
         shape, num_actions = module.observation_space.shape, int(module.action_space.n)
         module.network.load_state_dict(seeded_network(0, shape, num_actions).state_dict())
 

@@ -38,7 +38,9 @@ class Figure:
     at_least: float | None
 
     @classmethod
-    def of_rates(cls, what: str, ours: Sequence[float], other: Sequence[float], at_least: float) -> "Figure":
+    def of_rates(
+        cls, what: str, ours: Sequence[float], other: Sequence[float], at_least: float | None
+    ) -> "Figure":
         """From rates that were measured in turns."""
         ratios = tuple(a / b for a, b in zip(ours, other, strict=True))
         return cls(what, median(ours), median(other), median(ratios), ratios, at_least)

@@ -10,8 +10,8 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.wrappers import DtypeObservation, TransformObservation
 from minatar.gym import register_envs
 from ours import AlgorithmSide
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.dqn import DQNConfig
+from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
@@ -34,7 +34,7 @@ CHANNELS = 10
 def pad_channels(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
     """What a user of the stock runner needs for one module: the same observation space for all games."""
     height, width, channels = env.observation_space.shape
-    space = Box(0, 1, (height, width, CHANNELS), np.bool_)  # type: ignore[arg-type]  # gymnasium's hints lack bool
+    space = Box(0, 1, (height, width, CHANNELS), np.bool_)
 
     def pad(observation: Any) -> Any:
         padded = np.zeros(space.shape, np.bool_)
@@ -69,11 +69,11 @@ class RunnerSide(PlainSide):
         tasks = {game: {"env": env_id(game, "v0"), "wrappers": [pad_channels]} for game in GAMES}
         student = RLModuleSpec(
             module_class=EpsilonGreedyModule,
-            observation_space=Box(0, 1, (10, 10, CHANNELS), np.bool_),  # type: ignore[arg-type]  # as above
+            observation_space=Box(0, 1, (10, 10, CHANNELS), np.bool_),
             action_space=Discrete(6),
         )
         config = (
-            AlgorithmConfig()
+            PPOConfig()  # any with multi-agent runners; nothing is trained
             .environment(MultiTaskEnv, env_config={"tasks": tasks}, disable_env_checking=True)
             .multi_agent(policies={"student"}, policy_mapping_fn=lambda task, episode: "student")
             .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs={"student": student}))
@@ -93,29 +93,27 @@ class RunnerSide(PlainSide):
 
 
 class RLlibDQNSide(AlgorithmSide):
-    """(d) Stock DQN: same network, batch, replay ratio and uniform replay; observations as float32.
+    """(d) Stock DQN: same network, replay ratio and uniform replay; observations as float32.
 
     It clips gradients at 40, as it does by default.
     """
 
-    def __init__(self) -> None:
-        """Iterations of 200 env steps, which take it about a second."""
+    def __init__(self, batch: int, envs: int, fragment: int):
+        """One gradient step of `batch` rows per sample of `envs * fragment` env steps."""
         register_env("game", lambda _: DtypeObservation(make_game(), np.float32))
         config = (
             DQNConfig()
             .environment("game")
-            .env_runners(
-                num_env_runners=0, num_envs_per_env_runner=DQN.envs, rollout_fragment_length=1
-            )
+            .env_runners(num_env_runners=0, num_envs_per_env_runner=envs, rollout_fragment_length=fragment)
             .training(
                 double_q=False,
                 dueling=False,
                 lr=DQN.lr,
                 gamma=DQN.gamma,
                 epsilon=DQN.epsilon,
-                train_batch_size=DQN.batch,
+                train_batch_size=batch,
                 training_intensity=DQN.replay_ratio,
-                target_network_update_freq=round(DQN.target_update * DQN.batch / DQN.replay_ratio),
+                target_network_update_freq=round(DQN.target_update * batch / DQN.replay_ratio),
                 num_steps_sampled_before_learning_starts=DQN.learning_starts,
                 replay_buffer_config={"type": "EpisodeReplayBuffer", "capacity": DQN.capacity},
             )
@@ -127,7 +125,7 @@ class RLlibDQNSide(AlgorithmSide):
                     head_fcnet_activation="relu",
                 )
             )
-            .reporting(min_sample_timesteps_per_iteration=200, min_time_s_per_iteration=0)
+            .reporting(min_sample_timesteps_per_iteration=200, min_time_s_per_iteration=0)  # about a second
             .debugging(seed=0)
         )
         super().__init__(config, ExitStack())

@@ -21,7 +21,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used, so that `import rllib_distill` loads neither torch nor Ray."""
+    """Imports a public name when it is first used; `import rllib_distill` loads neither torch nor Ray."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

@@ -14,7 +14,7 @@ ALGORITHMS = {
 MULTI_TASK_ENV = "multi_task"
 
 
-def algorithm_class(name: str) -> type[Any]:
+def algorithm_class(name: Any) -> type[Any]:
     """The algorithm of a name: one of ours, or of RLlib's own.
 
     Raises:
@@ -22,14 +22,13 @@ def algorithm_class(name: str) -> type[Any]:
     """
     from ray.rllib.algorithms.registry import ALGORITHMS as STOCK_ALGORITHMS
 
-    if not isinstance(name, str) or name not in {*ALGORITHMS, *STOCK_ALGORITHMS}:
-        raise DistillError(f"Unknown algorithm {name!r}. {nearest(str(name), [*ALGORITHMS, *STOCK_ALGORITHMS])}")
-    if name in ALGORITHMS:
+    if isinstance(name, str) and name in ALGORITHMS:
         algorithm: type[Any] = getattr(import_module(ALGORITHMS[name]), name)
         return algorithm
-    from ray.rllib.algorithms.registry import get_algorithm_class
-
-    return get_algorithm_class(name)
+    if isinstance(name, str) and name in STOCK_ALGORITHMS:
+        stock: type[Any] = STOCK_ALGORITHMS[name]()[0]
+        return stock
+    raise DistillError(f"Unknown algorithm {name!r}. {nearest(str(name), [*ALGORITHMS, *STOCK_ALGORITHMS])}")
 
 
 def register() -> None:

@@ -1,23 +1,28 @@
 """Everything that can be known to be wrong before anything starts or is written."""
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
+from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
 from rllib_distill.cli.experiment import Experiment
+from rllib_distill.cli.ray_session import num_cores, starts_ray
 from rllib_distill.cli.stop_criteria import text_hint
 from rllib_distill.errors import DistillError, nearest
 
+_TRANSLATED_KEYS = {"lambda", "num_workers", "multiagent", "framework", "input", "callbacks"}  # by RLlib
 
-def check_experiment(experiment: Experiment, num_cpus: int | None) -> None:
+
+def check_experiment(experiment: Experiment, resources: Mapping[str, float] | None) -> None:
     """Builds and validates the algorithm's config for every grid point.
 
     Args:
         experiment: To check.
-        num_cpus: That trials may use; None leaves that to the cluster.
+        resources: What trials may use, `{"CPU": ..., "GPU": ...}`; None leaves that to the cluster.
 
     Raises:
         DistillError: The first thing that is wrong.
@@ -25,7 +30,8 @@ def check_experiment(experiment: Experiment, num_cpus: int | None) -> None:
     try:
         for config in grid_points(experiment.config):
             _check_config(experiment.algorithm, config)
-            _check_cpus(experiment.algorithm, config, num_cpus)
+            if resources is not None:
+                _check_resources(experiment.algorithm, config, resources)
     except (ValueError, TypeError) as error:  # DistillError, and RLlib's own checks
         raise DistillError(f"Experiment {experiment.name!r}: {error}") from None
 
@@ -50,46 +56,53 @@ def check_writable(folder: Path) -> None:
         ) from None
 
 
-def available_cpus(ray_options: dict[str, Any]) -> int | None:
-    """CPUs of the Ray that will be started; None for a cluster that is there already."""
-    if ray_options.get("address") not in (None, "local"):
+def available_resources(ray_options: Mapping[str, Any]) -> dict[str, float] | None:
+    """What the Ray that will be started has; None for a cluster that is there already."""
+    if not starts_ray(ray_options):
         return None
-    return ray_options.get("num_cpus") or len(os.sched_getaffinity(0))
+    gpus = ray_options.get("num_gpus")
+    return {
+        "CPU": ray_options.get("num_cpus") or num_cores(),
+        "GPU": torch.cuda.device_count() if gpus is None else gpus,
+    }
 
 
 def _check_config(algorithm: type[Any], values: dict[str, Any]) -> None:
     config = algorithm.get_default_config()
-    known = config.known_keys() if hasattr(config, "known_keys") else _stock_keys(config)
     for key, value in values.items():
-        if key not in known:
-            near = nearest(str(key), [name for name in known if not name.startswith("_")], list_known=False)
-            raise DistillError(f"Unknown key {key!r} in the config of {algorithm.__name__}. {near}")
-        default = getattr(config, key, None)
-        if isinstance(default, int | float) and isinstance(value, str) and value != "auto":
-            kind = "true or false" if isinstance(default, bool) else "a number"
-            raise DistillError(f"{key} is {value!r} (text); it must be {kind}.{text_hint(value)}")
-    if values.get("enable_rl_module_and_learner") is False:
-        raise DistillError("enable_rl_module_and_learner is False; only RLlib's new API stack is supported: remove it.")
+        _check_type(key, value, getattr(config, key, None))
+    if not isinstance(config, MultiTaskConfig):  # ours checks its keys itself
+        _check_stock_keys(config, values)
     config.update_from_dict(values)
     config.validate()
 
 
-def _stock_keys(config: Any) -> set[str]:
-    settable = {
-        name
-        for cls in type(config).__mro__
-        for name, value in vars(cls).items()
-        if isinstance(value, property) and value.fset
-    }
-    return {*vars(config), *settable, "lambda", "num_workers", "multiagent", "framework", "input", "callbacks"}
+def _check_type(key: str, value: Any, default: Any) -> None:
+    """RLlib compares a text with numbers, and says so in Python's words."""
+    if isinstance(default, int | float) and isinstance(value, str) and value != "auto":
+        kind = "true or false" if isinstance(default, bool) else "a number"
+        raise DistillError(f"{key} is {value!r} (text); it must be {kind}.{text_hint(value)}")
 
 
-def _check_cpus(algorithm: type[Any], config: dict[str, Any], num_cpus: int | None) -> None:
-    if num_cpus is None:
-        return
-    wanted = algorithm.default_resource_request(deepcopy(config)).required_resources.get("CPU", 0)
-    if wanted > num_cpus:
-        raise DistillError(
-            f"a trial asks for {wanted:g} CPUs (main process, env runners, learners) but Ray has {num_cpus}: "
-            f"lower num_env_runners or num_learners, or let processes share cores with --ray-num-cpus {wanted:g}."
-        )
+def _check_stock_keys(config: Any, values: dict[str, Any]) -> None:
+    """RLlib takes unknown keys in silence."""
+    known = {name.removeprefix("_") for name in vars(config)} | _TRANSLATED_KEYS
+    for key in values:
+        if key not in known and f"_{key}" not in known:
+            near = nearest(str(key), known, list_known=False)
+            raise DistillError(f"Unknown key {key!r} in the config of {config.algo_class.__name__}. {near}")
+    if values.get("enable_rl_module_and_learner") is False:
+        raise DistillError("enable_rl_module_and_learner is False, the old API stack: remove the key.")
+
+
+def _check_resources(algorithm: type[Any], config: dict[str, Any], available: Mapping[str, float]) -> None:
+    """Tune would wait for ever."""
+    wanted = algorithm.default_resource_request(deepcopy(config)).required_resources
+    for name, flag in (("CPU", "--ray-num-cpus"), ("GPU", "--ray-num-gpus")):
+        amount = wanted.get(name, 0)
+        if amount > available[name]:
+            raise DistillError(
+                f"a trial asks for {amount:g} {name}s (main process, env runners, learners), but there are "
+                f"{available[name]:g}: lower num_env_runners or num_learners, or let processes share with "
+                f"{flag} {amount:g}."
+            )

@@ -14,14 +14,14 @@ _KEYS = ("run", "env", "config", "stop", "num_samples", "checkpoint_config", "st
 _OLD_KEYS = {
     "local_dir": "use storage_path",
     "upload_dir": "use storage_path",
-    "resources_per_trial": "set num_env_runners, num_learners, num_cpus_for_main_process and the like in config",
+    "resources_per_trial": "set num_env_runners, num_learners, num_cpus_for_main_process in config",
     "checkpoint_freq": "use checkpoint_config: {checkpoint_frequency: N}",
     "checkpoint_at_end": "use checkpoint_config: {checkpoint_at_end: true}",
     "keep_checkpoints_num": "use checkpoint_config: {num_to_keep: N}",
     "checkpoint_score_attr": "use checkpoint_config: {checkpoint_score_attribute: NAME}",
 }
-_CHECKPOINT_KEYS = ("num_to_keep", "checkpoint_score_attribute", "checkpoint_score_order", "checkpoint_frequency",
-                    "checkpoint_at_end")  # fmt: skip
+_CHECKPOINT_KEYS = ("checkpoint_frequency", "checkpoint_at_end", "num_to_keep", "checkpoint_score_attribute",
+                    "checkpoint_score_order")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,9 @@ class Experiment:
             raise DistillError("the key 'run' is missing; give an algorithm, e.g. run: ActorMimic.")
         algorithm_class(spec["run"])
         config = dict(_mapping("config", spec.get("config")))
+        for key in config:
+            if not isinstance(key, str):
+                raise DistillError(f"the key {key!r} of config is a {type(key).__name__}; keys must be text.")
         if "env" in spec:
             config["env"] = spec["env"]
         return cls(
@@ -108,7 +111,9 @@ class Experiment:
             config=_with_absolute_paths(config),
             stop=read_stop(_mapping("stop", spec.get("stop"))),
             num_samples=_count("num_samples", spec.get("num_samples", 1), least=1),
-            checkpoint_config=_checkpoint_config(_mapping("checkpoint_config", spec.get("checkpoint_config"))),
+            checkpoint_config=_checkpoint_config(
+                _mapping("checkpoint_config", spec.get("checkpoint_config"))
+            ),
             storage_path=_path("storage_path", spec.get("storage_path") or "results"),
             restore=_checkpoint(spec.get("restore")),
             max_failures=_count("max_failures", spec.get("max_failures", 0), least=-1),

@@ -22,7 +22,9 @@ def read_experiment_file(path: Path) -> dict[str, Any]:
         DistillError: No such file, not YAML, or not a mapping of experiments.
     """
     if path.suffix == ".py":
-        raise DistillError(f"{path} is a Python file: run it with python, or describe the experiment in YAML.")
+        raise DistillError(
+            f"{path} is a Python file: run it with python, or describe the experiment in YAML."
+        )
     try:
         specs = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except (OSError, UnicodeDecodeError) as error:

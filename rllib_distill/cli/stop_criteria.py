@@ -40,7 +40,9 @@ def read_stop(spec: Mapping[str, Any]) -> dict[str, float]:
             print(f"note: stop: {key} is called {name} now", file=sys.stderr)
         if name not in _KNOWN and not (name.partition("/")[0] in _GROUPS and "/" in name):
             examples = [*_KNOWN, _RETURN]
-            raise DistillError(f"unknown key {key!r} in stop. {nearest(key, examples)} Or a key of results, a/b/c.")
+            raise DistillError(
+                f"unknown key {key!r} in stop. {nearest(key, examples)} Or a key of results, a/b/c."
+            )
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise DistillError(f"stop: {key} is {value!r}; it must be a number.{text_hint(value)}")
         stop[name] = value
@@ -53,11 +55,15 @@ def progress(stop: Mapping[str, float], result: Mapping[str, Any]) -> float | No
     Returns:
         From 0 to 1.
     """
-    shares = [float(result.get(key) or 0) / stop[key] for key in (ENV_STEPS, SECONDS, ITERATIONS) if stop.get(key)]
+    shares = [
+        float(result.get(key) or 0) / stop[key] for key in (ENV_STEPS, SECONDS, ITERATIONS) if stop.get(key)
+    ]
     return min(1.0, max(shares)) if shares else None
 
 
-def seconds_left(stop: Mapping[str, float], result: Mapping[str, Any], rates: Mapping[str, float]) -> float | None:
+def seconds_left(
+    stop: Mapping[str, float], result: Mapping[str, Any], rates: Mapping[str, float]
+) -> float | None:
     """Time until the first of those criteria is met, at the present rates; None if that is unknown.
 
     Args:
@@ -74,7 +80,7 @@ def seconds_left(stop: Mapping[str, float], result: Mapping[str, Any], rates: Ma
 
 
 def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in spec.items():
         name = f"{prefix}{key}"
         flat |= _flat(value, f"{name}/") if isinstance(value, Mapping) else {name: value}

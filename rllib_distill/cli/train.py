@@ -1,11 +1,13 @@
 """`rllib train`: checks everything, runs the experiments with Tune, plays the final scores."""
 
-from collections.abc import Mapping
+import re
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rllib_distill.cli.ray_session import quiet_ray, ray_session
+from rllib_distill.cli.ray_session import command_line, quiet_ray, ray_session, short
 from rllib_distill.errors import DistillError, nearest
 
 
@@ -44,7 +46,7 @@ def train_experiments(options: TrainOptions) -> int:
     """
     quiet_ray(options.log_level)
     specs = _specs(options)
-    from rllib_distill.cli.check import available_cpus, check_experiment, check_writable
+    from rllib_distill.cli.check import available_resources, check_experiment, check_writable
     from rllib_distill.cli.experiment import Experiment
     from rllib_distill.cli.tune_run import TuneRun
     from rllib_distill.registry import register
@@ -52,23 +54,68 @@ def train_experiments(options: TrainOptions) -> int:
     register()
     experiments = [Experiment.from_spec(name, spec) for name, spec in specs.items()]
     for experiment in experiments:
-        check_experiment(experiment, available_cpus(options.ray))
+        check_experiment(experiment, available_resources(options.ray))
+        if not experiment.stop:
+            print(f"note: {experiment.name} has no `stop`: it runs until Ctrl-C", file=sys.stderr)
     run = TuneRun(experiments, _folder(options, experiments), options.scheduler, options.scheduler_config)
-    run.check(resume=options.resume)
+    if options.resume:
+        run.check_resume()
     check_writable(run.folder)
     with ray_session(options.ray, options.log_level):
-        return run.execute(resume=options.resume)
+        return _train_and_report(run, resume=options.resume)
+
+
+def _train_and_report(run: Any, *, resume: bool) -> int:
+    from rllib_distill.cli.live_view import LiveView, make_console
+
+    console = make_console()
+    console.print(f"results go to {short(run.folder)}", soft_wrap=True)
+    with LiveView(console) as view:
+        trials, interrupted = run.execute(view, resume=resume)
+    if interrupted:
+        where = short(run.folder)
+        console.print(f"Interrupted. Checkpoints are in {where}; the same command with --resume goes on.")
+        return 130
+    _report(run, trials, console)
+    return 1 if any(trial.status == trial.ERROR for trial in trials) else 0
+
+
+def _report(run: Any, trials: list[Any], console: Any) -> None:
+    from rllib_distill.cli.reporting import report_trial
+    from rllib_distill.cli.tune_callbacks import trial_title
+    from rllib_distill.evaluation.table import summary_table
+
+    boards: dict[str, Any] = {}
+    for trial in trials:
+        title, report = trial_title(trial, trials), run.experiment_of(trial).report
+        if trial.status == trial.ERROR:
+            console.print(f"failed: {title}: {_why(trial)}", style="red", soft_wrap=True, markup=False)
+        elif report is not None and trial.checkpoint is not None and "tasks" in trial.config:
+            path = Path(trial.checkpoint.path)
+            boards[title] = report_trial(console, title, path, report, command_line())
+        else:
+            console.print(f"{title}: {short(Path(trial.path))}", soft_wrap=True)
+    students = {title: board for title, board in boards.items() if board.measure is not None}
+    if len(students) > 1:
+        console.print(summary_table(students))
+
+
+def _why(trial: Any) -> str:
+    """The line of a traceback that says what happened: ours if there is one, else the last."""
+    errors = re.findall(r"^(?:[\w.]+\.)?\w*(?:Error|Exception): .+$", trial.get_error() or "", re.MULTILINE)
+    ours = [error for error in errors if "DistillError" in error]
+    return f"{['its process died', *errors, *ours][-1]} (see {short(Path(trial.path) / 'error.txt')})"
 
 
 def _specs(options: TrainOptions) -> dict[str, Any]:
     """Experiment name -> specification: the file's, changed by flags, or one made of flags."""
-    if options.file is None:
-        if options.run is None:
-            raise DistillError("Nothing to train: give `file EXPERIMENTS.yaml`, or --run NAME and --config JSON.")
-        env = {"env": options.env} if options.env else {}
-        specs: dict[str, Any] = {options.experiment_name or "default": {"run": options.run, **env}}
-    else:
+    if options.file is not None:
         specs = _from_file(options, options.file)
+    elif options.run is None:
+        raise DistillError("Nothing to train: give `file EXPERIMENTS.yaml`, or --run NAME and --config JSON.")
+    else:
+        env = {"env": options.env} if options.env else {}
+        specs = {options.experiment_name or "default": {"run": options.run, **env}}
     return {name: _changed(spec, options) for name, spec in specs.items()}
 
 
@@ -78,13 +125,12 @@ def _from_file(options: TrainOptions, file: Path) -> dict[str, Any]:
     for flag, value in (("--run", options.run), ("--env", options.env)):
         if value is not None:
             raise DistillError(f"{flag} {value} does not go with a file, which says that: leave it out.")
-    specs = read_experiment_file(file)
-    if options.experiment_name is None:
+    specs, name = read_experiment_file(file), options.experiment_name
+    if name is None:
         return specs
-    if options.experiment_name not in specs:
-        raise DistillError(f"{file} has no experiment {options.experiment_name!r}. "
-                           f"{nearest(options.experiment_name, map(str, specs))}")  # fmt: skip
-    return {options.experiment_name: specs[options.experiment_name]}
+    if name not in specs:
+        raise DistillError(f"{file} has no experiment {name!r}. {nearest(name, map(str, specs))}")
+    return {name: specs[name]}
 
 
 def _changed(spec: Any, options: TrainOptions) -> Any:
@@ -96,20 +142,24 @@ def _changed(spec: Any, options: TrainOptions) -> Any:
         "storage_path": options.storage_path,
         "restore": options.restore,
     }
-    changed = {**spec, **{key: value for key, value in flags.items() if value is not None}}
-    if options.config:
-        changed["config"] = {**(spec.get("config") or {}), **options.config}
-    given = {key: value for key, value in options.checkpoint_config.items() if value is not None}
-    if given:
-        changed["checkpoint_config"] = {**(spec.get("checkpoint_config") or {}), **given}
+    changed = {**spec, **_given(flags)}
+    for key, changes in (("config", options.config or {}), ("checkpoint_config", options.checkpoint_config)):
+        if _given(changes) and isinstance(spec.get(key) or {}, Mapping):
+            changed[key] = {**(spec.get(key) or {}), **_given(changes)}
     return changed
 
 
-def _folder(options: TrainOptions, experiments: list[Any]) -> Path:
-    """One folder per run of Tune, which keeps its state there: several experiments share their file's name."""
-    name = experiments[0].name if len(experiments) == 1 or options.file is None else options.file.stem
-    paths = {experiment.storage_path for experiment in experiments}
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def _folder(options: TrainOptions, experiments: Sequence[Any]) -> Path:
+    """Tune keeps its state in one folder per run: several experiments share one with their file's name."""
+    name = options.file.stem if options.file and len(experiments) > 1 else experiments[0].name
+    paths = sorted({str(experiment.storage_path) for experiment in experiments})
     if len(paths) > 1:
-        raise DistillError(f"The experiments have different storage_path: {', '.join(sorted(map(str, paths)))}; "
-                           "use one, or train them one by one with -n NAME.")  # fmt: skip
-    return Path(paths.pop()) / str(name)
+        raise DistillError(
+            f"The experiments have different storage_path: {', '.join(paths)}; "
+            "use the same, or train them one by one with -n NAME."
+        )
+    return Path(paths[0]) / str(name)

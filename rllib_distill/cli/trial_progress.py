@@ -33,7 +33,9 @@ class TrialProgress:
         """Takes in a new result."""
         self.result = result
         now = time.monotonic()
-        self._recent.append((now, {key: float(result.get(key) or 0) for key in (ENV_STEPS, SECONDS, ITERATIONS)}))
+        self._recent.append(
+            (now, {key: float(result.get(key) or 0) for key in (ENV_STEPS, SECONDS, ITERATIONS)})
+        )
         while len(self._recent) > 2 and now - self._recent[0][0] > _WINDOW_S:
             self._recent.popleft()
 
@@ -41,6 +43,11 @@ class TrialProgress:
     def env_steps(self) -> int:
         """Of all tasks together."""
         return int(self.result.get(ENV_STEPS) or 0)
+
+    @property
+    def iteration(self) -> int:
+        """Number of the last training iteration."""
+        return int(self.result.get(ITERATIONS) or 0)
 
     @property
     def seconds(self) -> float:

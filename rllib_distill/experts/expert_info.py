@@ -153,7 +153,9 @@ class ExpertInfo:
 
 
 def _name(env: Any) -> str:
-    return env if isinstance(env, str) else f"{env.__module__}.{getattr(env, '__qualname__', type(env).__name__)}"
+    if isinstance(env, str):
+        return env
+    return f"{env.__module__}.{getattr(env, '__qualname__', type(env).__name__)}"
 
 
 def _is_size(value: Any) -> bool:

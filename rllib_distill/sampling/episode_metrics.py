@@ -47,6 +47,7 @@ class EpisodeMetrics:
         self._module_of = config.policy_mapping_fn
         size = max(1, ceil(config.metrics_num_episodes_for_smoothing / (config.num_env_runners or 1)))
         self._recent: dict[str, deque[Episode]] = {task: deque(maxlen=size) for task in config.tasks}
+        self._evaluated: dict[str, Sequence[Episode]] = {}
         self._num_episodes = 0
         self._steps: Counter[str] = Counter()
 
@@ -57,10 +58,12 @@ class EpisodeMetrics:
 
     def add_evaluation(self, task: str, episodes: Sequence[Episode]) -> None:
         """Notes an evaluation's episodes: means are over all of them alone, and each return is listed."""
-        self._recent[task] = deque(episodes, maxlen=len(episodes) or 1)
+        self._evaluated[task] = episodes  # apart: training may go on in this runner
         self._num_episodes += len(episodes)
         for episode in episodes:
-            self._logger.log_value((AGENT_EPISODE_RETURNS, task), episode.episode_return, reduce="item_series")
+            self._logger.log_value(
+                (AGENT_EPISODE_RETURNS, task), episode.episode_return, reduce="item_series"
+            )
 
     def count_steps(self, steps: Mapping[str, int]) -> None:
         """Notes env steps per task."""
@@ -70,9 +73,10 @@ class EpisodeMetrics:
         """Logs, and forgets the counts."""
         if self._steps:
             self._log_counts()
-        recent = {task: episodes for task, episodes in self._recent.items() if episodes}
+        recent = {task: episodes for task, episodes in (self._evaluated or self._recent).items() if episodes}
         if recent:
             self._log_episodes(recent)
+        self._evaluated = {}
         self._steps.clear()
         self._num_episodes = 0
 

@@ -134,7 +134,10 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
                     self._episodes.add(task, episode)
         for fragment in fragments.values():
             self._label(fragment)
-        self._episodes.count_steps({task: fragment.env_steps() for task, fragment in fragments.items()})
+        steps_of = {task: fragment.env_steps() for task, fragment in fragments.items()}
+        self._episodes.count_steps(steps_of)
+        # The driver's count of all runners comes once per iteration; epsilon's schedule can't wait for it.
+        self.num_env_steps_sampled_lifetime += sum(steps_of.values()) * (self.config.num_env_runners or 1)
         return list(fragments.values())
 
     def _sample_episodes(self, num_episodes: int, epsilon: float, actor: Actor) -> list[EpisodeReturns]:
@@ -203,9 +206,8 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
     def make_module(self) -> None:
         """Builds the inference-only modules."""
         self.module = self.config.get_multi_rl_module_spec(inference_only=True).build()
-        self.module.foreach_module(
-            lambda _, module: module.to(self._device) if isinstance(module, torch.nn.Module) else module
-        )
+        for module_id in self.module.keys():  # a MultiRLModule is no mapping
+            self.module[module_id].to(self._device).eval()
 
     def _make_module_actor(self) -> Actor:
         module = cast(MultiRLModule, self.module)
@@ -267,14 +269,16 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
         return state
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Takes over weights that are newer than its own (or unnumbered), and the step counter."""
+        """Takes over weights and the step counter.
+
+        Weights with a lower number than its own, too, which RLlib's runners refuse: they come from an older
+        checkpoint that was restored. States arrive in the order in which they were sent.
+        """
         if COMPONENT_RL_MODULE in state:
-            seq_no = state.get(WEIGHTS_SEQ_NO, 0)
-            if seq_no == 0 or self._weights_seq_no < seq_no:
-                weights = state[COMPONENT_RL_MODULE]
-                weights = ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights
-                cast(MultiRLModule, self.module).set_state(weights)
-            self._weights_seq_no = seq_no or self._weights_seq_no
+            weights = state[COMPONENT_RL_MODULE]
+            weights = ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights
+            cast(MultiRLModule, self.module).set_state(weights)
+            self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, self._weights_seq_no)
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
             self.num_env_steps_sampled_lifetime = state[NUM_ENV_STEPS_SAMPLED_LIFETIME]
 

@@ -7,42 +7,13 @@ from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.core.columns import Columns
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
 
-from rllib_distill.algorithms.actor_mimic import ActorMimicConfig
-from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQNConfig
 from rllib_distill.experts import ExpertBank
-from rllib_distill.sampling import EpisodeReturns, MultiTaskEnvRunner
+from rllib_distill.sampling import EpisodeReturns
 from rllib_distill.tasks import TaskSet
-from tests.sampling.counting_env import CountingEnv, check_fragment, return_of, save_random_experts
+from tests.sampling.counting_env import NAMED_TASKS as TASKS
+from tests.sampling.counting_env import check_fragment, return_of
 
-TASKS = {
-    "short": {"env": CountingEnv, "env_config": {"size": 3, "num_actions": 2}},
-    "long": {"env": CountingEnv, "env_config": {"size": 5, "num_actions": 4, "max_length": 9}},
-}
 SIZES = {"short": 2, "long": 4}
-NETWORK = {"type": "mlp", "hiddens": [8]}
-
-
-@pytest.fixture(scope="module")
-def paths(tmp_path_factory):
-    return save_random_experts(tmp_path_factory.mktemp("experts"), TASKS)
-
-
-@pytest.fixture
-def make_runner(paths):
-    """Returns a function that makes a local runner; keyword arguments go to `training`."""
-
-    def make(*, seed=0, behaviour="student", dqn=False, sampling=None, evaluating=False, **training):
-        if dqn:
-            config = MultiTaskDQNConfig().multi_task(tasks=TASKS, num_envs_per_task=3)
-        else:
-            config = ActorMimicConfig().multi_task(tasks=TASKS, num_envs_per_task=3)
-            config.experts(paths, behaviour=behaviour)
-        config.training(network=NETWORK, **training).debugging(seed=seed)
-        config.env_runners(rollout_fragment_length=10, num_env_runners=0, **(sampling or {}))
-        config.in_evaluation = evaluating
-        return MultiTaskEnvRunner(config=config, worker_index=0)
-
-    return make
 
 
 def by_task(samples):
@@ -81,7 +52,9 @@ def test_that_the_label_of_a_row_is_the_experts_of_the_same_rows_observation(mak
 
 
 def test_that_seeds_decide_everything(make_runner):
-    first, same, other = ([make_runner(seed=seed, epsilon=0.5).sample() for _ in range(2)][-1] for seed in (3, 3, 4))
+    first, same, other = (
+        [make_runner(seed=seed, epsilon=0.5).sample() for _ in range(2)][-1] for seed in (3, 3, 4)
+    )
     for a, b, c in zip(first, same, other, strict=True):
         for name in ("observations", "actions", "rewards", "terminations", "truncations", "valid"):
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
@@ -118,7 +91,7 @@ def test_that_the_expert_acts_where_it_should(make_runner):
 
 
 def test_that_epsilon_one_explores_the_tasks_own_actions_only(make_runner):
-    runner = make_runner(epsilon=1.0)  # `CountingEnv` refuses illegal ones
+    runner = make_runner(epsilon=1.0)  # the environment refuses illegal ones
     for fragment in runner.sample(num_timesteps=600):
         assert set(fragment.actions.flat) == set(range(SIZES[fragment.task]))
     for fragment in runner.sample(explore=False):
@@ -220,46 +193,11 @@ def test_that_weights_of_an_older_checkpoint_are_taken_over_too(make_runner):
     assert runner.get_state()[WEIGHTS_SEQ_NO] == 20
 
 
-def test_that_metrics_have_rllibs_keys_and_are_right(make_runner):
-    runner = make_runner()
-    fragments = by_task(runner.sample())
-    metrics = runner.metrics.peek  # of what is logged below
-    runner._episodes.log()
-    for task, fragment in fragments.items():
-        steps, ended = fragment.env_steps(), fragment.terminations | fragment.truncations
-        assert metrics(("num_agent_steps_sampled", task)) == steps
-        returns = []
-        for t, b in zip(*np.nonzero(ended), strict=True):
-            _, episode, step = fragment.observations[t, b, :3]
-            returns.append(return_of(int(episode), int(step) + 1))
-        assert metrics(("agent_episode_returns_mean", task)) == pytest.approx(np.mean(returns))
-    assert metrics("num_env_steps_sampled") == sum(f.env_steps() for f in fragments.values())
-    assert metrics("num_env_steps_sampled_lifetime") == metrics("num_env_steps_sampled")
-    assert metrics(("num_module_steps_sampled", "student")) == metrics("num_env_steps_sampled")
-    ended = sum((f.terminations | f.truncations).sum() for f in fragments.values())
-    assert metrics("num_episodes") == metrics("num_episodes_lifetime") == ended
-    for name in ("episode_return_mean", "episode_return_min", "episode_return_max", "episode_len_mean"):
-        assert np.isfinite(metrics(name))
-    assert metrics("episode_return_min") <= metrics("episode_return_mean") <= metrics("episode_return_max")
-    assert np.isfinite(metrics(("module_episode_returns_mean", "student")))
-
-
-def test_that_every_single_return_of_an_evaluation_is_in_the_metrics(make_runner):
-    runner = make_runner()
-    runner.sample()
-    runner.get_metrics()
-    samples = by_task(runner.sample(num_episodes=4))
-    runner._episodes.log()
-    for task, sample in samples.items():
-        assert list(runner.metrics.peek(("agent_episode_returns", task))) == list(sample.returns)
-        mean = runner.metrics.peek(("agent_episode_returns_mean", task))
-        assert mean == pytest.approx(np.mean(sample.returns))
-    assert runner.metrics.peek("num_episodes") == 8
-
-
 def test_that_experts_never_move(make_runner):
     runner = make_runner()
-    before = {task: {k: v.clone() for k, v in e.network.state_dict().items()} for task, e in runner.experts.items()}
+    before = {
+        task: {k: v.clone() for k, v in e.network.state_dict().items()} for task, e in runner.experts.items()
+    }
     runner.sample()
     runner.set_state(runner.get_state())
     for task, expert in runner.experts.items():

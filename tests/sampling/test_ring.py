@@ -38,6 +38,8 @@ def test_that_a_ring_holds_the_newest_transitions_of_random_fragments(mode, rows
         counts = check_rows(draw(ring, 60 * rows, i), held)
         assert (counts > 0).mean() > 0.95
         assert len(ring) == world.num_envs * min(rows - 1, len(slots))
+        kept = len(ring.get_state()["final_observations"])  # frames besides the columns: no more than needed
+        assert kept <= (sum(t.truncated for t in held) + world.num_envs if mode == SAME_STEP else 0)
 
 
 @MODES
@@ -84,7 +86,9 @@ def test_that_a_restored_ring_is_the_same_bit_for_bit_and_goes_on(dtype, fragmen
     for one in (ring, restored):
         one.add(following)  # follows on: no gap
     drawn, again = draw(ring, 200), draw(restored, 200)
-    assert all((drawn[name] == again[name]).all() and drawn[name].dtype == again[name].dtype for name in drawn)
+    assert all(
+        (drawn[name] == again[name]).all() and drawn[name].dtype == again[name].dtype for name in drawn
+    )
     check_rows(again, transitions_of(slots + new_slots, rows))
 
 

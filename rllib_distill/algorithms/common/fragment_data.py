@@ -13,6 +13,18 @@ from rllib_distill.sampling import Fragment
 logger = logging.getLogger(__name__)
 
 
+def rank_of(runner: int, turn: int, num_learners: int, num_env_runners: int) -> int:
+    """The learner that gets a runner's samples: always the same, or in turn where learners are more."""
+    return (runner if num_env_runners >= num_learners else turn) % num_learners
+
+
+def num_sources(rank: int, num_learners: int, num_env_runners: int) -> int:
+    """How many runners' samples a learner gets by `rank_of`; a local runner is one."""
+    if num_env_runners < num_learners:
+        return max(1, num_env_runners)
+    return sum(runner % num_learners == rank for runner in range(1, num_env_runners + 1))
+
+
 class FragmentData(TrainingData):
     """Samples with the rank that each goes to; a sample is a list of fragments or a reference to one."""
 

@@ -19,7 +19,7 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
-from rllib_distill.algorithms.common.fragment_data import FragmentData
+from rllib_distill.algorithms.common.fragment_data import FragmentData, rank_of
 from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
 
 REPLAY_FOLDER = "replay"
@@ -95,18 +95,16 @@ class MultiTaskAlgorithm(Algorithm):
         return [(self._rank_of(runner), sample) for runner, (sample, _, _) in ready], env_steps
 
     def _rank_of(self, runner: int) -> int:
-        """The learner that gets a runner's samples: always the same, or in turn where learners are more."""
-        num_learners = max(1, self.config.num_learners)
-        if self.config.num_env_runners >= num_learners:
-            return runner % num_learners
         self._samples_sharded += 1
-        return self._samples_sharded % num_learners
+        num_learners = max(1, self.config.num_learners)
+        return rank_of(runner, self._samples_sharded, num_learners, self.config.num_env_runners)
 
     def _num_minibatches(self, new_env_steps: int) -> int:
         if not self._learning_started:
             fewest = min(self._from_learners(_fewest_transitions))
-            self._learning_started = fewest >= self._transitions_before_learning
-            return 0
+            if fewest < self._transitions_before_learning:
+                return 0
+            self._learning_started = True
         batch_size = self.config.train_batch_size_per_learner * max(1, self.config.num_learners)
         self._minibatches_owed += new_env_steps * self.config.replay_ratio / batch_size
         num_minibatches = int(self._minibatches_owed)
@@ -121,7 +119,11 @@ class MultiTaskAlgorithm(Algorithm):
         return int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
 
     def _from_learners(self, function: Any) -> list[Any]:
-        return [result.get() for result in self.learner_group.foreach_learner(function)]
+        results = list(self.learner_group.foreach_learner(function))
+        for result in results:
+            if not result.ok:
+                raise result.get()  # RLlib hands the error over as if it were a result
+        return [result.get() for result in results]
 
     def module_weights(self) -> dict[str, dict[str, Any]]:
         """Module id -> name -> array: what acts, without target networks and the like."""

@@ -11,7 +11,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
-from ray.tune.result import TRIAL_INFO
+from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
 from ray.util import log_once
 
 from rllib_distill.algorithms.common.module_of import ModuleOf
@@ -28,7 +28,10 @@ from rllib_distill.sampling import MultiTaskEnvRunner
 from rllib_distill.tasks import SharedSpaces, TaskSet
 from rllib_distill.tasks.multi_task_env import MultiTaskEnv
 
-_SPECIAL_KEYS = frozenset(("multiagent", TRIAL_INFO))  # of RLlib's `update_from_dict`
+_BATCH_SIZE = "train_batch_size_per_learner"  # a property of RLlib's configs, so not among their `vars`
+_SPECIAL_KEYS = frozenset(
+    ("multiagent", _BATCH_SIZE, TRIAL_INFO, STDOUT_FILE, STDERR_FILE)
+)  # RLlib's and Tune's
 
 
 class MultiTaskConfig(AlgorithmConfig):
@@ -85,7 +88,8 @@ class MultiTaskConfig(AlgorithmConfig):
             self.tasks = tasks
             names = list(tasks) if isinstance(tasks, Mapping) else []
             module_of = self._module_of_tasks(names)
-            self.environment(env=MultiTaskEnv, env_config={"tasks": tasks})
+            self.environment(env=MultiTaskEnv)
+            self.env_config = {"tasks": tasks}  # RLlib's method would merge them into the user's earlier ones
             self.multi_agent(
                 policies=list(dict.fromkeys(module_of.values())), policy_mapping_fn=ModuleOf(module_of)
             )
@@ -115,8 +119,8 @@ class MultiTaskConfig(AlgorithmConfig):
             epsilon: Probability of a random action while training: a number, or a schedule
                 `[[env steps of all tasks together, epsilon], ...]`, linear in between (default 0.1).
             kwargs: RLlib's own: `lr`, `gamma`, `grad_clip`, `train_batch_size_per_learner` (rows of one
-                minibatch of one learner, all tasks together; default: 32 of each), `optimizer` (`{"type": "adam" | "rmsprop",
-                **options of torch's}`).
+                minibatch of one learner, all tasks together; default: 32 of each), `optimizer`
+                (`{"type": "adam" | "rmsprop", **options of torch's}`).
 
         Returns:
             This config.
@@ -209,7 +213,7 @@ class MultiTaskConfig(AlgorithmConfig):
 
     def known_keys(self) -> set[str]:
         """Keys that a dict or a file may have, and that a message about an unknown one may name."""
-        return {key for key in vars(self) if not key.startswith("_")}
+        return {_BATCH_SIZE, *(key for key in vars(self) if not key.startswith("_"))}
 
     def update_from_dict(self, config_dict: Mapping[str, Any]) -> Self:
         """As RLlib's, but an unknown key is an error, and `tasks` sets up the modules too."""
@@ -236,7 +240,7 @@ class MultiTaskConfig(AlgorithmConfig):
             DistillError: What is wrong, the value, what is allowed.
         """
         tasks = self.task_set  # raises what is wrong with the tasks
-        if self.train_batch_size_per_learner is None:
+        if self._train_batch_size_per_learner is None:  # the property would fall back on `train_batch_size`
             self.train_batch_size_per_learner = self.rows_per_task * len(tasks)
         check_number("replay_ratio", self.replay_ratio, above=0)
         check_number("gamma", self.gamma, least=0, most=1)
@@ -255,6 +259,8 @@ class MultiTaskConfig(AlgorithmConfig):
 
     def _check_sizes(self) -> None:
         check_number("num_envs_per_task", self.num_envs_per_task, least=1, integer=True)
+        check_number("num_env_runners", self.num_env_runners, least=0, integer=True)
+        check_number("num_learners", self.num_learners, least=0, integer=True)
         check_number("rollout_fragment_length", self.rollout_fragment_length, least=1, integer=True)
         check_number("train_batch_size_per_learner", self.train_batch_size_per_learner, least=1, integer=True)
         check_number("replay_capacity", self.replay_capacity, least=1, integer=True)

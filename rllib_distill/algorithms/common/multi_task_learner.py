@@ -12,7 +12,8 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_TRAINED_LIFETIME,
 )
 
-from rllib_distill.algorithms.common.fragment_data import FragmentData
+from rllib_distill.algorithms.common.denormals import flush_denormals
+from rllib_distill.algorithms.common.fragment_data import FragmentData, num_sources
 from rllib_distill.algorithms.common.gradients import average_gradients, broadcast_from_first_rank
 from rllib_distill.algorithms.common.minibatch import Minibatches
 from rllib_distill.algorithms.common.optimizers import make_optimizer
@@ -36,13 +37,12 @@ class MultiTaskLearner(TorchLearner):
         """Builds modules and optimizers (RLlib), then the replay memory and equal weights on all ranks."""
         super().build()
         config, num_learners = self.config, max(1, self.config.num_learners)
-        num_runners = max(1, config.num_env_runners)
         self.num_updates = 0
         self.logs_minibatch = False
         self.replay = TaskReplay(
             config.task_set,
-            capacity=config.replay_capacity // num_learners,
-            num_sources=-(-num_runners // num_learners),
+            capacity=-(-config.replay_capacity // num_learners),
+            num_sources=num_sources(self._learner_index, num_learners, config.num_env_runners),
             seed=None if config.seed is None else config.seed + self._learner_index,
         )
         rows_per_task = config.train_batch_size_per_learner // len(config.task_set)
@@ -105,12 +105,13 @@ class MultiTaskLearner(TorchLearner):
 
     def _make_steps(self, num_minibatches: int, timesteps: Mapping[str, Any]) -> None:
         self.before_gradient_based_update(timesteps=timesteps)
-        for i in range(num_minibatches):
-            self.logs_minibatch = i == num_minibatches - 1
-            batch = {module_id: minibatches.draw() for module_id, minibatches in self._minibatches.items()}
-            _, losses, _ = self._update(batch)
-            self.num_updates += 1
-            self.after_minibatch()
+        with flush_denormals():
+            for i in range(num_minibatches):
+                self.logs_minibatch = i == num_minibatches - 1
+                batch = {module_id: minibatch.draw() for module_id, minibatch in self._minibatches.items()}
+                _, losses, _ = self._update(batch)
+                self.num_updates += 1
+                self.after_minibatch()
         self._weights_seq_no += 1
         self.after_gradient_based_update(timesteps=timesteps)
         self._log(losses, num_minibatches)
@@ -174,6 +175,7 @@ class MultiTaskLearner(TorchLearner):
         for (module_id, name), per_task in self._task_metrics.items():
             for task, value in zip(self.tasks_of(module_id), per_task.tolist(), strict=True):
                 self.metrics.log_value((module_id, name, task), value, window=1)
+        self._task_metrics.clear()
         rows = num_minibatches * self.config.train_batch_size_per_learner
         self.metrics.log_value((ALL_MODULES, NUM_ENV_STEPS_TRAINED), rows, reduce="sum")
         self.metrics.log_value((ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME), rows, reduce="lifetime_sum")
@@ -188,6 +190,7 @@ class MultiTaskLearner(TorchLearner):
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Restores what `get_state` gave."""
+        self._weights_seq_no = 0  # else RLlib keeps its weights where an older checkpoint is restored
         super().set_state(state)
         self.num_updates = state.get(NUM_UPDATES, self.num_updates)
 

@@ -1,0 +1,51 @@
+"""`rllib evaluate`: scores of a checkpoint."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rllib_distill.cli.ray_session import command_line, quiet_ray, ray_session
+from rllib_distill.errors import DistillError
+
+
+def evaluate_checkpoint(
+    checkpoint: Path, *, how: Mapping[str, Any], out: Path | None, ray_options: Mapping[str, Any]
+) -> int:
+    """Plays and prints the table.
+
+    Args:
+        checkpoint: Its folder.
+        how: Episodes, epsilon and seed.
+        out: File for the scores, .json or .csv; None writes nothing.
+        ray_options: Of `ray.init`.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        DistillError: The checkpoint cannot be read, or `out` not be written.
+    """
+    if out is not None and out.suffix not in (".json", ".csv"):
+        raise DistillError(f"--out is {str(out)!r}; the file's name must end in .json or .csv.")
+    quiet_ray("ERROR")
+    from rllib_distill.cli.check import check_writable
+    from rllib_distill.cli.experiment import ReportOptions
+    from rllib_distill.cli.live_view import make_console
+    from rllib_distill.cli.reporting import play_with_progress
+    from rllib_distill.evaluation.files import write_atomically
+    from rllib_distill.evaluation.table import score_table
+    from rllib_distill.evaluation.trained_policies import TrainedPolicies
+
+    TrainedPolicies(checkpoint).config.validate()  # what is wrong with it, before Ray is started
+    if out is not None:
+        check_writable(out.resolve().parent)
+    console = make_console()
+    with ray_session(ray_options):
+        report = play_with_progress(console, checkpoint, ReportOptions(**how), command_line())
+    console.print(score_table(report.board))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        text = report.to_json() if out.suffix == ".json" else report.to_csv()
+        write_atomically(out, text.encode())
+        console.print(f"written: {out}", soft_wrap=True)
+    return 0

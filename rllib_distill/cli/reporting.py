@@ -1,0 +1,61 @@
+"""After training: final scores, their table and their files."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from rllib_distill.cli.experiment import ReportOptions
+from rllib_distill.cli.ray_session import short
+from rllib_distill.evaluation import Report, ScoreBoard, make_report
+from rllib_distill.evaluation.expected_returns import note_expected_returns
+from rllib_distill.evaluation.table import score_table
+
+
+def report_trial(
+    console: Console, title: str, checkpoint: Path, options: ReportOptions, command: str
+) -> ScoreBoard:
+    """Plays with a trial's last checkpoint, prints the table, and writes files into the trial's folder.
+
+    Args:
+        console: To show it on.
+        title: Of the table.
+        checkpoint: In the trial's folder.
+        options: How to play.
+        command: That the user gave, for the record.
+
+    Returns:
+        The scores.
+    """
+    report = play_with_progress(console, checkpoint, options, command)
+    console.print(score_table(report.board, title))
+    files = report.write(checkpoint.parent)
+    note_expected_returns(checkpoint / "experts", report)
+    console.print(f"  {short(checkpoint.parent)}/", soft_wrap=True)
+    console.print(f"    {', '.join(path.name for path in [*files, checkpoint])}", soft_wrap=True)
+    return report.board
+
+
+def play_with_progress(console: Console, checkpoint: Path, options: ReportOptions, command: str) -> Report:
+    """Plays, with a bar on a terminal and one line elsewhere.
+
+    Args:
+        console: To show it on.
+        checkpoint: Whose policies play.
+        options: How to play.
+        command: That the user gave, for the record.
+    """
+    what = f"playing {options.episodes} episodes of every game"
+    settings: dict[str, Any] = {**vars(options), "command": command}
+    if not console.is_terminal:
+        console.print(what)
+        return make_report(checkpoint, **settings)
+    columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task(what)
+
+        def show(done: int, of: int) -> None:
+            progress.update(bar, completed=done, total=of)
+
+        return make_report(checkpoint, on_progress=show, **settings)

@@ -1,0 +1,150 @@
+"""The report on a checkpoint: who scored what, how it was trained, and the files that say so."""
+
+import json
+import platform
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+from rllib_distill.algorithms.common.expert_config import ExpertConfig
+from rllib_distill.evaluation.files import write_atomically
+from rllib_distill.evaluation.learning_curves import learning_curves_png
+from rllib_distill.evaluation.players import ExpertPlayer, Player, PolicyPlayer, RandomPlayer
+from rllib_distill.evaluation.score_board import EXPERT, POLICY, RANDOM, STUDENT, ScoreBoard
+from rllib_distill.evaluation.scores import play_in_parallel
+from rllib_distill.evaluation.table import score_csv
+from rllib_distill.evaluation.trained_policies import TrainedPolicies
+from rllib_distill.evaluation.training_record import TrainingRecord
+
+FORMAT = "rllib_distill.scores/1"
+_DERIVED = ("env", "env_config", "policies", "simple_optimizer")  # from `tasks`, or of no use
+_PACKAGES = ("rllib-distill", "ray", "torch", "numpy", "gymnasium")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Scores of a checkpoint, and all that is needed to get them again.
+
+    Attributes:
+        board: The scores.
+        record: Of the training; empty where none lies beside the checkpoint.
+        facts: Checkpoint, algorithm, settings, seeds, versions, command.
+    """
+
+    board: ScoreBoard
+    record: TrainingRecord
+    facts: Mapping[str, Any]
+
+    def to_json(self) -> str:
+        """All of it; `returns` lists every episode."""
+        board = self.board
+        tasks = {
+            task: {
+                **{player: _summary(board, player, task) for player in board.players},
+                **({"student_share": board.student_share(task)} if board.measure else {}),
+            }
+            for task in board.tasks
+        }
+        total = {"measure": board.measure, "geometric_mean": board.geometric_mean} if board.measure else {}
+        text = json.dumps({"format": FORMAT, "tasks": tasks, **total, **self.facts}, indent=2, default=str)
+        return re.sub(r'"returns": \[[^]]*]', lambda match: " ".join(match[0].split()), text) + "\n"
+
+    def to_csv(self) -> str:
+        """One row per task."""
+        return score_csv(self.board)
+
+    def write(self, folder: Path) -> list[Path]:
+        """Writes `scores.json`, `scores.csv` and, if the training was recorded, `learning_curves.png`.
+
+        Args:
+            folder: Exists.
+
+        Returns:
+            The files.
+        """
+        contents = {"scores.json": self.to_json().encode(), "scores.csv": self.to_csv().encode()}
+        if self.record.results:
+            contents["learning_curves.png"] = learning_curves_png(self.board, self.record, self._title())
+        for name, content in contents.items():
+            write_atomically(folder / name, content)
+        return [folder / name for name in contents]
+
+    def _title(self) -> str:
+        mean = self.board.geometric_mean
+        return str(self.facts["algorithm"]) + (
+            f": {mean:.2f} of the experts (geometric mean)" if mean is not None else ""
+        )
+
+
+def make_report(
+    checkpoint: Path,
+    *,
+    episodes: int = 100,
+    epsilon: float = 0.01,
+    seed: int = 0,
+    command: str = "",
+    on_progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Report:
+    """Plays with a checkpoint's policies, at random, and with the experts if it has any. Needs Ray started.
+
+    Args:
+        checkpoint: Its folder.
+        episodes: Per player and task.
+        epsilon: Chance of a random action.
+        seed: Of environments and chance.
+        command: That the user gave, for the record.
+        on_progress: Told how many of how many games are finished.
+
+    Raises:
+        DistillError: The checkpoint, or an expert of it, cannot be read.
+    """
+    policies = TrainedPolicies(checkpoint)
+    config = policies.config
+    players: dict[str, Player] = {RANDOM: RandomPlayer()}
+    if isinstance(config, ExpertConfig):
+        config.load_experts()  # raises what is wrong with them, here rather than far away
+        players[EXPERT] = ExpertPlayer(dict(config.expert_paths))
+    players[STUDENT if EXPERT in players else POLICY] = PolicyPlayer(str(checkpoint.resolve()))
+    scores = play_in_parallel(
+        players, config.task_set, num_episodes=episodes, epsilon=epsilon, seed=seed, on_progress=on_progress
+    )
+    record = TrainingRecord.read(checkpoint.parent)
+    facts = {
+        "algorithm": policies.algorithm.__name__,
+        "checkpoint": str(checkpoint.resolve()),
+        "evaluation": {"episodes": episodes, "epsilon": epsilon, "seed": seed},
+        "training": {"env_steps": record.env_steps, "seconds": record.seconds, "seed": config.seed},
+        "config": _essentials(config),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "command": command,
+    }
+    return Report(ScoreBoard(scores), record, facts)
+
+
+def _summary(board: ScoreBoard, player: str, task: str) -> dict[str, Any]:
+    played = board.episodes[player][task]
+    return {
+        "mean": board.mean(player, task),
+        "std": board.std(player, task),
+        "min": min(played.returns),
+        "max": max(played.returns),
+        "mean_length": sum(played.lengths) / len(played.lengths),
+        "returns": list(played.returns),
+    }
+
+
+def _essentials(config: AlgorithmConfig) -> dict[str, Any]:
+    """Our own settings, and those of RLlib's that are not at their defaults."""
+    stock, default = vars(AlgorithmConfig()), vars(type(config)())
+    return {
+        key.removeprefix("_"): value
+        for key, value in vars(config).items()
+        if (key not in stock or value != default.get(key))
+        and key not in _DERIVED
+        and isinstance(value, str | int | float | list | tuple | Mapping)
+    }

@@ -1,0 +1,150 @@
+"""Every mistake in a config is one line that says what is wrong and what is allowed."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from rllib_distill.algorithms.actor_mimic import ActorMimicConfig
+from tests.sampling.counting_env import NAMED_TASKS, save_random_experts
+
+NAN = float("nan")
+ANY_ALGORITHM = [
+    ("lr", -0.1, "lr"),
+    ("lr", "1e-3", "0.001"),  # YAML reads 1e-3 as text
+    ("lr", [[0, 0.1], [10, "x"]], "lr"),
+    ("lr", [], "lr"),
+    ("gamma", 1.5, "<= 1"),
+    ("gamma", None, "NoneType"),
+    ("replay_ratio", 0, "> 0"),
+    ("replay_capacity", 1e5, "an integer"),
+    ("replay_capacity", 10, "replay_capacity"),
+    ("num_envs_per_task", 0, ">= 1"),
+    ("num_envs_per_task", "8", "str"),
+    ("rollout_fragment_length", "auto", "an integer"),
+    ("rollout_fragment_length", 0, ">= 1"),
+    ("train_batch_size_per_learner", 13, "multiple of 2"),
+    ("train_batch_size_per_learner", 0, ">= 1"),
+    ("train_batch_size_per_learner", True, "bool"),
+    ("num_steps_per_task_before_learning", 10_000, "replay_capacity"),
+    ("num_steps_per_task_before_learning", 0, ">= 1"),
+    ("epsilon", 1.5, "<= 1"),
+    ("epsilon", [[0, 1.0], [0.5]], "epsilon"),
+    ("epsilon", [[10, 1.0], [0, 0.5]], "ascend"),
+    ("epsilon", [[0, 2.0]], "<= 1"),
+    ("epsilon", "high", "epsilon"),
+    ("evaluation_epsilon", -1, ">= 0"),
+    ("optimizer", {"type": "adamm"}, "'adam'"),
+    ("optimizer", {"type": "adam", "epss": 1}, "'eps'"),
+    ("network", {"type": "mpl"}, "'mlp'"),
+    ("network", {"type": "mlp", "hidden": [8]}, "'hiddens'"),
+    ("network", "mlp", "mapping"),
+    ("num_env_runners", "2", "num_env_runners"),
+    ("num_env_runners", -1, "num_env_runners"),
+    ("num_learners", "2", "num_learners"),
+]
+ACTOR_MIMIC = [
+    ("tau", 0, "> 0"),
+    ("tau", -1.0, "> 0"),
+    ("tau", NAN, "> 0"),
+    ("tau", "low", "str"),
+    ("beta", -0.01, ">= 0"),
+    ("beta", None, "NoneType"),
+    ("behaviour", "teacher", "'expert'"),
+]
+DQN = [
+    ("tau", 0, "> 0"),
+    ("tau", 1.5, "<= 1"),
+    ("huber_delta", 0, "> 0"),
+    ("double_q", "yes", "double_q"),
+    ("target_network_update_freq", 0, ">= 1"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "allowed"), ANY_ALGORITHM + ACTOR_MIMIC)
+def test_that_a_bad_value_of_actor_mimic_is_refused(actor_mimic, refused, key, value, allowed):
+    config = actor_mimic()
+    with refused(key, allowed):
+        config.update_from_dict({key: value})
+        config.validate()
+
+
+@pytest.mark.parametrize(("key", "value", "allowed"), DQN)
+def test_that_a_bad_value_of_dqn_is_refused(dqn, refused, key, value, allowed):
+    with refused(key, allowed):
+        dqn().update_from_dict({key: value}).validate()
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("betta", "beta"),
+        ("expert", "experts"),
+        ("task", "tasks"),
+        ("num_envs_per_tasks", "num_envs_per_task"),
+        ("learning_rate", ""),
+    ],
+)
+def test_that_an_unknown_key_is_refused_with_the_nearest_known(refused, key, near):
+    with refused(f"'{key}'", "ActorMimic", f"'{near}" if near else "Did you mean"):
+        ActorMimicConfig().update_from_dict({key: 1})
+
+
+def test_that_the_old_api_stack_is_refused(refused):
+    with refused("new API stack"):
+        ActorMimicConfig().update_from_dict({"enable_rl_module_and_learner": False})
+
+
+@pytest.mark.parametrize(
+    ("tasks", "says"),
+    [
+        ({}, "at least one"),
+        (["CartPole-v1"], "CartPole-v1"),
+        (None, "None"),
+        ({"pole": "CartPol-v1"}, "CartPole-v1"),
+        ({"pole": {"env": "CartPole-v1", "wrapper": []}}, "wrappers"),
+        ({"pole": "Pendulum-v1"}, "Discrete"),
+    ],
+)
+def test_that_bad_tasks_are_refused(refused, tasks, says):
+    with refused(says):
+        ActorMimicConfig().multi_task(tasks=tasks).validate()
+    with refused(says):
+        ActorMimicConfig().update_from_dict({"tasks": tasks}).validate()
+
+
+def test_that_a_config_without_tasks_is_refused(refused):
+    with refused("tasks"):
+        ActorMimicConfig().validate()
+
+
+class Image(gym.Env):
+    """Observes what no vector can be padded to."""
+
+    observation_space = gym.spaces.Box(0, 1, (4, 4, 1), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+
+def test_that_tasks_that_cannot_share_a_student_are_refused(actor_mimic, refused, paths):
+    tasks = {"short": NAMED_TASKS["short"], "image": Image}
+    with refused("'short'", "'image'", "(3,)", "(4, 4, 1)"):
+        actor_mimic().multi_task(tasks=tasks).experts({"short": paths["short"], "image": "x"}).validate()
+
+
+def test_that_experts_must_fit_their_tasks(actor_mimic, refused, paths, tmp_path):
+    with refused("long"):
+        actor_mimic().experts({"short": paths["short"]}).validate()
+    with refused("third"):
+        actor_mimic().experts({**paths, "third": paths["long"]}).validate()
+    with refused("nowhere.safetensors"):
+        actor_mimic().experts({**paths, "long": "nowhere.safetensors"}).validate()
+    with refused("'long'", "observations"):
+        actor_mimic().experts({**paths, "long": paths["short"]}).validate()
+    with refused("map each task", "['short', 'long']"):
+        actor_mimic().experts(list(paths)).validate()
+    other = {"short": {**NAMED_TASKS["short"], "env_config": {"size": 3, "meanings": "xy"}}}
+    with refused("'short'", "actions"):
+        actor_mimic().experts(paths | save_random_experts(tmp_path, other)).validate()
+    truncated = tmp_path / "short.safetensors"
+    truncated.write_bytes(truncated.read_bytes()[:-9])
+    with refused("truncated"):
+        actor_mimic().experts({**paths, "short": truncated}).validate()

@@ -1,0 +1,156 @@
+"""Each mistake ends with one line, exit code 2 and nothing written."""
+
+from pathlib import Path
+
+import pytest
+import ray
+
+
+@pytest.fixture
+def refused(rllib, tmp_path):
+    """Returns a function that checks how a command is refused."""
+
+    def refused(arguments, *parts):
+        before = sorted(tmp_path.rglob("*"))
+        started = ray.is_initialized()
+        outcome = rllib(*arguments)
+        assert outcome.code == 2
+        assert outcome.err.startswith("error: ") and outcome.err.count("\n") == 1, outcome.err
+        assert all(part in outcome.err for part in parts), outcome.err
+        assert sorted(tmp_path.rglob("*")) == before
+        assert ray.is_initialized() == started
+
+    return refused
+
+
+WRONG_CONFIG = {
+    "unknown key": ({"taau": 1.0}, "'taau'", "'tau'"),
+    "a number as text": ({"tau": "one"}, "tau", "'one'", "number"),
+    "1e-3, which YAML takes for text": ({"lr": "1e-3"}, "lr", "0.001"),
+    "RLlib's own number as text": ({"num_env_runners": "two"}, "num_env_runners", "'two'"),
+    "tau of 0": ({"tau": 0}, "tau", "> 0"),
+    "negative beta": ({"beta": -1}, "beta", ">= 0"),
+    "no tasks": ({"tasks": {}}, "tasks", "at least one"),
+    "tasks that are no mapping": ({"tasks": ["CartPole-v1"]}, "tasks", "CartPole-v1"),
+    "unknown environment": ({"tasks": {"pole": "CartPole-v7"}}, "CartPole-v7", "CartPole-v1"),
+    "task without expert": ({"experts": {}}, "pole", "expert"),
+    "expert without task": ({"experts": {"pole": "p.safetensors", "pong": "p.safetensors"}}, "'pong'"),
+    "missing expert file": ({"experts": {"pole": "gone.safetensors"}}, "gone.safetensors"),
+    "another task's expert": ({"experts": {"pole": "experts/acrobot.safetensors"}}, "'pole'", "(6,)"),
+    "old API stack": ({"enable_rl_module_and_learner": False}, "enable_rl_module_and_learner"),
+    "one bad point of a grid": ({"tau": {"grid_search": [1.0, -2.0]}}, "tau", "-2.0"),
+    "more processes than CPUs": ({"num_env_runners": 20}, "21 CPUs", "--ray-num-cpus"),
+    "more GPUs than there are": ({"num_learners": 1, "num_gpus_per_learner": 64}, "64 GPUs"),
+    "a key that is no text": ({5: 1}, "5", "text"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_CONFIG)
+def test_that_a_wrong_config_is_refused(case, refused, write_file, mimic):
+    changes, *parts = WRONG_CONFIG[case]
+    mimic["config"] |= changes
+    refused(["train", "file", write_file({"my-mimic": mimic}), "--ray-num-cpus", "2"], "'my-mimic'", *parts)
+
+
+def test_that_tasks_that_cannot_share_a_student_are_refused(refused, write_file, mimic):
+    mimic["config"]["tasks"] = {"pole": "CartPole-v1", "breakout": "MinAtar/Breakout-v1"}
+    refused(["train", "file", write_file({"m": mimic})], "pole", "breakout", "(4,)", "(10, 10, 4)")
+
+
+def test_that_a_truncated_expert_is_refused(refused, write_file, mimic, experts):
+    path = Path(experts["pole"])
+    path.write_bytes(path.read_bytes()[:100])
+    refused(["train", "file", write_file({"m": mimic})], "pole.safetensors", "truncated")
+
+
+WRONG_EXPERIMENT = {
+    "unknown key": ({"stopp": {}}, "'stopp'", "'stop'"),
+    "unknown algorithm": ({"run": "ActorMimik"}, "'ActorMimik'", "'ActorMimic'"),
+    "old key": ({"local_dir": "x"}, "local_dir", "storage_path"),
+    "unknown stop key": ({"stop": {"trainig_iteration": 3}}, "trainig_iteration", "training_iteration"),
+    "stop at a text": ({"stop": {"num_env_steps_sampled_lifetime": "1e6"}}, "1000000.0"),
+    "stop that is no mapping": ({"stop": 5}, "stop", "mapping"),
+    "config that is no mapping": ({"config": [1]}, "config", "mapping"),
+    "no samples": ({"num_samples": 0}, "num_samples"),
+    "unknown checkpoint key": (
+        {"checkpoint_config": {"frequency": 3}},
+        "'frequency'",
+        "checkpoint_frequency",
+    ),
+    "wrong checkpoint value": ({"checkpoint_config": {"num_to_keep": -3}}, "checkpoint_config", "-3"),
+    "unknown report key": ({"report": {"episode": 3}}, "'episode'", "'episodes'"),
+    "wrong epsilon of a report": ({"report": {"epsilon": 2}}, "epsilon"),
+    "restoring from nothing": ({"restore": "gone"}, "gone", "checkpoint"),
+    "results below a file": ({"storage_path": "experiments.yaml/x"}, "experiments.yaml/x"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_EXPERIMENT)
+def test_that_a_wrong_experiment_is_refused(case, refused, write_file, mimic):
+    changes, *parts = WRONG_EXPERIMENT[case]
+    refused(["train", "-f", write_file({"m": mimic | changes})], *parts)
+
+
+WRONG_FILE = {
+    "a list": ("- a\n- b\n", "list"),
+    "nothing": ("", "empty"),
+    "no YAML": ("a: [1\n", "YAML"),
+    "a key twice": ("a: {run: PPO, run: DQN}\n", "'run'", "twice"),
+    "no experiment names": ("run: ActorMimic\n", "name"),
+    "an experiment that is no mapping": ("a: 3\n", "'a'", "mapping"),
+    "an experiment without algorithm": ("a: {}\n", "'run'", "missing"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_FILE)
+def test_that_a_wrong_file_is_refused(case, refused, write_file):
+    text, *parts = WRONG_FILE[case]
+    refused(["train", "file", write_file(text)], *parts)
+
+
+WRONG_FLAGS = {
+    "no file": (["train", "file", "gone.yaml"], "gone.yaml"),
+    "nothing to train": (["train"], "--run"),
+    "unknown flag": (["train", "--bogus"], "--bogus"),
+    "a flag that is gone": (["train", "--local-dir=x"], "--storage-path"),
+    "its negation": (["train", "--no-render"], "--render", "render_mode"),
+    "config that is no JSON": (["train", "--run", "ActorMimic", "--config", "{"], "--config", "JSON"),
+    "config that is no mapping": (["train", "--run", "ActorMimic", "--config", "[1]"], "--config", "mapping"),
+    "words after train": (["train", "files", "a.yaml"], "train file"),
+    "unknown command": (["tain"], "tain"),
+    "no checkpoint": (["evaluate", "gone"], "gone"),
+    "no episodes": (["evaluate", ".", "--episodes", "0"], "--episodes"),
+    "scores in a picture": (["evaluate", ".", "--out", "x.png"], "x.png", ".json"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_FLAGS)
+def test_that_wrong_flags_are_refused(case, refused):
+    arguments, *parts = WRONG_FLAGS[case]
+    refused(arguments, *parts)
+
+
+WRONG_FLAGS_WITH_A_FILE = {
+    "another algorithm": (["--run", "ActorMimic"], "--run"),
+    "an experiment that is not there": (["-n", "dpn"], "'dpn'", "'dqn'"),
+    "nothing to resume": (["--resume"], "resume"),
+    "unknown scheduler": (["--scheduler", "FIFA"], "FIFA"),
+    "a scheduler's options": (["--scheduler", "asha", "--scheduler-config", '{"mode": "up"}'], "asha"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_FLAGS_WITH_A_FILE)
+def test_that_flags_that_do_not_fit_the_file_are_refused(case, refused, write_file, dqn):
+    flags, *parts = WRONG_FLAGS_WITH_A_FILE[case]
+    refused(["train", "file", write_file({"dqn": dqn}), *flags], *parts)
+
+
+def test_that_experiments_of_one_file_need_one_folder(refused, write_file, dqn):
+    file = write_file({"a": dqn | {"storage_path": "x"}, "b": dqn | {"storage_path": "y"}})
+    refused(["train", "file", file], "storage_path", "-n NAME")
+
+
+def test_that_stock_algorithms_keys_are_checked_too(refused):
+    refused(
+        ["train", "--run", "PPO", "--env", "CartPole-v1", "--config", '{"gama": 0.9}'], "'gama'", "'gamma'"
+    )

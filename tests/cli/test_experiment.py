@@ -1,0 +1,69 @@
+"""Reading experiments."""
+
+from pathlib import Path
+
+import pytest
+
+from rllib_distill.cli.check import check_writable, grid_points
+from rllib_distill.cli.experiment import Experiment
+from rllib_distill.cli.stop_criteria import progress, read_stop, seconds_left
+from rllib_distill.errors import DistillError
+
+
+def test_that_defaults_are_those_of_the_old_program():
+    experiment = Experiment.from_spec("a", {"run": "MultiTaskDQN"})
+    assert experiment.storage_path == Path.cwd() / "results"
+    assert experiment.checkpoint_config == {"checkpoint_at_end": True}
+    assert experiment.num_samples == 1 and experiment.report.episodes == 100
+
+
+def test_that_the_file_decides_on_checkpoints():
+    spec = {"run": "MultiTaskDQN", "checkpoint_config": {"checkpoint_at_end": False, "num_to_keep": 2}}
+    assert Experiment.from_spec("a", spec).checkpoint_config == spec["checkpoint_config"]
+
+
+def test_that_expert_paths_do_not_depend_on_a_trials_folder(mimic):
+    path = Experiment.from_spec("a", mimic).config["experts"]["pole"]
+    assert Path(path).is_absolute() and Path(path).exists()
+
+
+def test_that_env_moves_into_the_config():
+    assert Experiment.from_spec("a", {"run": "PPO", "env": "CartPole-v1"}).config == {"env": "CartPole-v1"}
+
+
+def test_that_a_grid_has_all_its_points():
+    grid = {"tau": {"grid_search": [1, 2]}, "optimizer": {"type": {"grid_search": ["adam", "rmsprop"]}}}
+    points = [(point["tau"], point["optimizer"]["type"]) for point in grid_points(grid)]
+    assert sorted(points) == [(1, "adam"), (1, "rmsprop"), (2, "adam"), (2, "rmsprop")]
+
+
+def test_that_old_stop_keys_are_translated_with_a_note(capsys):
+    assert read_stop({"timesteps_total": 5, "episode_reward_mean": 2.5}) == {
+        "num_env_steps_sampled_lifetime": 5,
+        "env_runners/episode_return_mean": 2.5,
+    }
+    assert "note: stop: timesteps_total" in capsys.readouterr().err
+
+
+def test_that_nested_stop_keys_are_flattened():
+    assert read_stop({"env_runners": {"episode_return_mean": 5}}) == {"env_runners/episode_return_mean": 5}
+
+
+def test_that_progress_is_that_of_the_criterion_that_is_met_first():
+    stop = {"time_total_s": 100, "training_iteration": 10}
+    result = {"time_total_s": 20.0, "training_iteration": 5}
+    assert progress(stop, result) == 0.5
+    assert seconds_left(stop, result, {"time_total_s": 1.0, "training_iteration": 0.5}) == 10.0
+
+
+def test_that_progress_is_unknown_where_only_a_return_stops():
+    stop = {"env_runners/episode_return_mean": 5}
+    assert progress(stop, {}) is None and seconds_left(stop, {}, {}) is None
+
+
+def test_that_checking_a_folder_leaves_no_trace(tmp_path):
+    check_writable(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DistillError, match="storage-path"):
+        check_writable(tmp_path / "file" / "b")

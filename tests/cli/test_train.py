@@ -1,0 +1,100 @@
+"""`rllib train` and `rllib evaluate` with real, tiny runs."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from rllib_distill.cli.tune_callbacks import ShowProgress
+from rllib_distill.experts import Expert
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+FILES = {"scores.json", "scores.csv", "learning_curves.png", "result.json", "checkpoint_000000"}
+
+
+def only(folder: Path, pattern: str) -> Path:
+    (path,) = folder.glob(pattern)
+    return path
+
+
+def test_that_a_file_is_trained_scored_and_reported(rllib, write_file, dqn, read_json, tmp_path):
+    dqn["stop"] = {"training_iteration": 8}
+    outcome = rllib("train", "file", write_file({"dqn": dqn}))
+
+    assert outcome.code == 0, outcome
+    last_line = next(line for line in outcome.out.splitlines() if line.startswith("dqn 100% | "))
+    assert "env steps" in last_line and "return: pole" in last_line, outcome
+    assert "policy" in outcome.out and "learning_curves.png" in outcome.out
+    trial = only(tmp_path / "results" / "dqn", "dqn_*")
+    assert {path.name for path in trial.iterdir()} >= FILES
+    scores = read_json(trial / "scores.json")
+    assert list(scores["tasks"]) == ["pole", "acrobot"]
+    assert len(scores["tasks"]["pole"]["policy"]["returns"]) == 3
+    assert scores["evaluation"] == {"episodes": 3, "epsilon": 0.05, "seed": 1}
+    assert scores["training"]["env_steps"] > 0 and scores["training"]["seed"] == 7
+    assert scores["config"]["double_q"] is True
+    expert = Expert.load(trial / "checkpoint_000000" / "experts" / "acrobot.safetensors")
+    assert expert.info.expected_return["mean"] == scores["tasks"]["acrobot"]["policy"]["mean"]
+
+    flags = ["--episodes", 3, "--epsilon", 0.05, "--seed", 1, "--out", "again/scores.json"]
+    again = rllib("evaluate", trial / "checkpoint_000000", *flags)
+    assert again.code == 0, again
+    assert read_json(Path("again/scores.json"))["tasks"] == scores["tasks"]
+
+
+def test_that_flags_train_a_student_from_relative_paths(rllib, mimic, read_json, tmp_path):
+    flags = ["--config", json.dumps(mimic["config"]), "--stop", json.dumps(mimic["stop"]), "-n", "mimic"]
+    flags += ["--storage-path", "elsewhere", "--no-checkpoint-at-end", "--checkpoint-freq", 2]
+    outcome = rllib("train", "--run", "ActorMimic", *flags)
+
+    assert outcome.code == 0, outcome
+    assert "student / expert" in outcome.out and "geometric mean" in outcome.out
+    scores = read_json(only(tmp_path / "elsewhere" / "mimic", "mimic_*/scores.json"))
+    assert scores["measure"] == "ratio"
+    assert scores["geometric_mean"] == pytest.approx(scores["tasks"]["pole"]["student_share"])
+
+
+def test_that_an_interrupted_run_goes_on(rllib, write_file, dqn, monkeypatch, tmp_path):
+    """GIVEN a grid WHEN Ctrl-C comes after two iterations THEN --resume goes on from there."""
+    dqn |= {"stop": {"training_iteration": 6}, "report": False}
+    dqn["config"]["lr"] = {"grid_search": [0.001, 0.002]}
+    file = write_file({"dqn": dqn})
+    show = ShowProgress.on_trial_result
+
+    def show_and_interrupt(self, iteration, trials, trial, result, **info):
+        show(self, iteration, trials, trial, result, **info)
+        if result["training_iteration"] == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ShowProgress, "on_trial_result", show_and_interrupt)
+        outcome = rllib("train", "file", file)
+    assert outcome.code == 130 and "--resume" in outcome.out, outcome
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    trials = sorted((tmp_path / "results" / "dqn").glob("dqn_*"))
+    assert any(trial.glob("checkpoint_*") for trial in trials)
+    before = {trial: _iterations(trial) for trial in trials}
+    assert max(len(iterations) for iterations in before.values()) < 6
+
+    outcome = rllib("train", "file", file, "--resume")
+    assert outcome.code == 0, outcome
+    after = {trial: _iterations(trial) for trial in sorted((tmp_path / "results" / "dqn").glob("dqn_*"))}
+    assert len(after) == 2 and all(iterations == [1, 2, 3, 4, 5, 6] for iterations in after.values())
+    assert all(after[trial][: len(iterations)] == iterations for trial, iterations in before.items())
+
+
+def test_that_a_trial_that_fails_says_why(rllib, write_file, dqn, monkeypatch, tmp_path):
+    """Ray was started in another folder: its workers can't import what this process can."""
+    Path("my_wrapper.py").write_text("from gymnasium import Wrapper as MyWrapper\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    dqn["config"]["tasks"] = {"pole": {"env": "CartPole-v1", "wrappers": ["my_wrapper.MyWrapper"]}}
+    outcome = rllib("train", "file", write_file({"dqn": dqn}))
+    assert outcome.code == 1
+    assert "failed: dqn" in outcome.out and "my_wrapper" in outcome.out and "error.txt" in outcome.out
+
+
+def _iterations(trial: Path) -> list[int]:
+    path = trial / "result.json"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line)["training_iteration"] for line in lines]

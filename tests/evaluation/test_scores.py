@@ -1,0 +1,67 @@
+"""Playing for scores."""
+
+import numpy as np
+import pytest
+
+from rllib_distill.errors import DistillError
+from rllib_distill.evaluation.players import RandomPlayer
+from rllib_distill.evaluation.scores import play, play_in_parallel
+from rllib_distill.evaluation.trained_policies import TrainedPolicies
+from rllib_distill.tasks import TaskSet
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    return TaskSet.from_config({"pole": "CartPole-v1", "breakout": "MinAtar/Breakout-v1"})
+
+
+def play_randomly(tasks, seed, epsilon=0.0):
+    actor = RandomPlayer().actor(tasks, 4)
+    return play(tasks, actor, num_envs=4, num_episodes=10, epsilon=epsilon, seed=seed)
+
+
+def test_that_every_task_is_played_as_often_as_asked(tasks):
+    scores = play_randomly(tasks, seed=0)
+    assert {task: len(played.returns) for task, played in scores.items()} == {"pole": 10, "breakout": 10}
+    assert scores["pole"].returns == tuple(map(float, scores["pole"].lengths))  # a reward of 1 per step
+
+
+def test_that_a_seed_decides_everything(tasks):
+    assert play_randomly(tasks, seed=1) == play_randomly(tasks, seed=1)
+    assert play_randomly(tasks, seed=1) != play_randomly(tasks, seed=2)
+
+
+def test_that_rewards_are_not_clipped():
+    tasks = TaskSet.from_config({"hill": {"env": "Taxi-v3", "wrappers": [_Observe], "max_episode_steps": 20}})
+    assert min(play_randomly(tasks, seed=0)["hill"].returns) < -20
+
+
+class _Observe:
+    """Makes Taxi's number an array, in the least code."""
+
+    def __new__(cls, env):
+        import gymnasium as gym
+
+        space = gym.spaces.Box(0.0, 500.0, (1,), np.float32)
+        return gym.wrappers.TransformObservation(env, lambda n: np.array([n], np.float32), space)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_that_playing_in_parallel_is_playing():
+    tasks = TaskSet.from_config({"pole": "CartPole-v1"})
+    options = {"num_episodes": 5, "epsilon": 0.01, "seed": 3}
+    heard = []
+    players = {"random": RandomPlayer(), "another": RandomPlayer()}
+    scores = play_in_parallel(players, tasks, **options, on_progress=lambda *progress: heard.append(progress))
+    assert heard == [(0, 2), (1, 2), (2, 2)]
+    assert list(scores) == ["random", "another"]
+    alone = play(tasks, RandomPlayer().actor(tasks, 5), num_envs=5, **options)
+    assert scores["random"] == scores["another"] == alone
+
+
+def test_that_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
+    with pytest.raises(DistillError, match="Cannot read the checkpoint"):
+        TrainedPolicies(tmp_path)
+    (tmp_path / "class_and_ctor_args.pkl").write_bytes(b"\x80\x04garbage")
+    with pytest.raises(DistillError, match="not a whole checkpoint"):
+        TrainedPolicies(tmp_path)
