@@ -70,10 +70,16 @@ class Ring:
         self._columns["valid"][newest] = False
 
     def draw(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Uniformly drawn valid transitions, with replacement, as `(size,)` flat indices (row * B + env)."""
-        drawn = self._draw_any(size, rng)
+        """Uniformly drawn valid transitions, with replacement, as `(size,)` flat indices (row * B + env).
+
+        Raises:
+            ValueError: There is none.
+        """
         valid = self._flat("valid")
+        drawn = self._draw_any(size, rng)
         while (bad := ~valid[drawn]).any():
+            if not valid.any():
+                raise ValueError("A replay memory of autoreset rows alone has nothing to draw.")
             drawn[bad] = self._draw_any(int(bad.sum()), rng)
         return drawn
 

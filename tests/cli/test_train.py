@@ -60,11 +60,12 @@ def test_that_an_interrupted_run_goes_on(rllib, write_file, dqn, monkeypatch, tm
     dqn |= {"stop": {"training_iteration": 6}, "report": False}
     dqn["config"]["lr"] = {"grid_search": [0.001, 0.002]}
     file = write_file({"dqn": dqn})
-    show = ShowProgress.on_trial_result
+    show, interrupts = ShowProgress.on_trial_result, []
 
     def show_and_interrupt(self, iteration, trials, trial, result, **info):
         show(self, iteration, trials, trial, result, **info)
-        if result["training_iteration"] == 2:
+        if result["training_iteration"] == 2 and not interrupts:  # a second one would stop at once
+            interrupts.append(trial)
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patched:
