@@ -36,6 +36,7 @@ def evaluate_checkpoint(
     from rllib_distill.evaluation.table import score_table
     from rllib_distill.evaluation.trained_policies import TrainedPolicies
 
+    quiet_ray("ERROR")  # importing Ray sets its log levels anew
     TrainedPolicies(checkpoint).config.validate()  # what is wrong with it, before Ray is started
     if out is not None:
         check_writable(out.resolve().parent)

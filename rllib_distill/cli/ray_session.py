@@ -24,7 +24,7 @@ _QUIET = {
 
 
 def quiet_ray(log_level: str) -> None:
-    """Keeps Ray and its workers quiet; call it before Ray is imported."""
+    """Keeps Ray and its workers quiet; call it before Ray is imported, and again after."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     warnings.simplefilter("ignore")

@@ -51,6 +51,7 @@ def train_experiments(options: TrainOptions) -> int:
     from rllib_distill.cli.tune_run import TuneRun
     from rllib_distill.registry import register
 
+    quiet_ray(options.log_level)  # importing Ray sets its log levels anew
     register()
     experiments = [Experiment.from_spec(name, spec) for name, spec in specs.items()]
     for experiment in experiments:

@@ -91,7 +91,7 @@ class TrialProgress:
         per_task = runners.get("agent_episode_returns_mean", {})
         returns = {task: float(per_task[task]) for task in self.tasks if task in per_task}
         if not self.tasks and "episode_return_mean" in runners:
-            returns["return"] = float(runners["episode_return_mean"])
+            returns["mean"] = float(runners["episode_return_mean"])
         return {task: value for task, value in returns.items() if not math.isnan(value)}
 
 

@@ -1,8 +1,9 @@
 """Settings of algorithms that imitate experts."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from ray.rllib.utils.from_config import NotProvided
 
@@ -72,11 +73,18 @@ class ExpertConfig(MultiTaskConfig):
 
     def validate(self) -> None:
         """Checks every value and loads every expert, before anything starts."""
+        if isinstance(self.expert_paths, Mapping):
+            self.expert_paths = {task: _absolute(path) for task, path in self.expert_paths.items()}
         super().validate()
         check_choice("behaviour", self.behaviour, ("student", "expert"))
         self.load_experts()  # raises what is wrong with them
-        # A trial or a remote runner has another working directory.
-        self.expert_paths = {task: str(Path(path).resolve()) for task, path in self.expert_paths.items()}
 
     def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
         return dict.fromkeys(tasks, STUDENT)
+
+
+def _absolute(path: Any) -> Any:
+    """Remote runners have another working directory, and so have Tune's trials, which know the user's."""
+    if not isinstance(path, str | Path):
+        return path  # refused later, with all the others
+    return str(Path(os.environ.get("TUNE_ORIG_WORKING_DIR", "."), path).resolve())
