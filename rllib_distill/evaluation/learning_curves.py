@@ -34,7 +34,8 @@ def learning_curves_png(board: ScoreBoard, record: TrainingRecord, title: str) -
         _draw_task(axes, task, board, record)
     for axes in grid.flat[len(board.tasks) :]:
         axes.set_axis_off()
-    figure.supxlabel("env steps of all games", color=_INK, fontsize=9)
+    for axes in grid[-1]:  # not the figure's own label, which the legend would cover
+        axes.set_xlabel("env steps of all games", color=_INK, fontsize=8)
     figure.supylabel("return per episode", color=_INK, fontsize=9)
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)

@@ -1,6 +1,6 @@
 """A time-major ring of one source's steps: every observation is stored once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -56,14 +56,14 @@ class Ring:
             self.head += 1  # the newest observation's row, which no transition starts from, stays so
         self._next_start = fragment.start + len(fragment)
         skipped = max(0, len(fragment) - (self.rows - 1))
-        steps = np.arange(skipped, len(fragment))
-        at = (self.head + steps) % self.rows
-        self._forget_final_observations(at)
-        for name, column in _columns(fragment).items():
-            self._columns[name][at] = column[steps]
+        for steps, rows in _segments(skipped, len(fragment), self.head, self.rows):
+            self._forget_final_observations(rows)
+            for name, column in _columns(fragment).items():
+                self._columns[name][rows] = column[steps]
         for (t, b), observation in fragment.final_observations.items():
             if t >= skipped:
-                self._final_observations[int((self.head + t) % self.rows) * self.num_envs + b] = observation
+                row = (self.head + t) % self.rows
+                self._final_observations[row * self.num_envs + b] = observation
         self.head += len(fragment)
         newest = self.head % self.rows
         self._columns["observations"][newest] = fragment.observations[-1]
@@ -128,14 +128,23 @@ class Ring:
         column = self._columns[name]
         return column.reshape(self.rows * self.num_envs, *column.shape[2:])
 
-    def _forget_final_observations(self, overwritten: Iterable[int]) -> None:
+    def _forget_final_observations(self, overwritten: slice) -> None:
         if self._final_observations:
-            rows = set(overwritten)
+            rows = range(overwritten.start, overwritten.stop)
             self._final_observations = {
                 index: observation
                 for index, observation in self._final_observations.items()
                 if index // self.num_envs not in rows
             }
+
+
+def _segments(first: int, last: int, head: int, rows: int) -> Iterator[tuple[slice, slice]]:
+    """Steps `first` to `last` and the rows that they go to, in runs without a wrap: slices copy fastest."""
+    while first < last:
+        row = (head + first) % rows
+        length = min(last - first, rows - row)
+        yield slice(first, first + length), slice(row, row + length)
+        first += length
 
 
 def _columns(fragment: Fragment) -> dict[str, NDArray[Any]]:
