@@ -21,6 +21,7 @@ from ray.rllib.utils.metrics import (
 
 from rllib_distill.algorithms.common.fragment_data import FragmentData, rank_of
 from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
+from rllib_distill.errors import DistillError
 
 REPLAY_FOLDER = "replay"
 _OWED = "minibatches_owed"
@@ -147,7 +148,7 @@ class MultiTaskAlgorithm(Algorithm):
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
         """RLlib's checkpoint, and every learner's replay memory in the folder `replay`."""
-        saved: str = super().save_to_path(path, **kwargs)
+        saved: str = super().save_to_path(_local(path), **kwargs)
         folder = Path(saved) / REPLAY_FOLDER
         shutil.rmtree(folder, ignore_errors=True)  # shards of an older save of more learners
         self._from_learners(partial(_save_replay, folder=folder))
@@ -155,10 +156,29 @@ class MultiTaskAlgorithm(Algorithm):
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         """RLlib's restore; the replay memories come back too, so training goes on and does not refill."""
+        path = _local(path)
         super().restore_from_path(path, *args, **kwargs)
-        folder = Path(str(path)) / REPLAY_FOLDER
+        folder = Path(path) / REPLAY_FOLDER
         if folder.is_dir() and not kwargs.get("component"):
             self._from_learners(partial(_load_replay, folder=folder))
+
+    @classmethod
+    def from_checkpoint(cls, path: Any, *args: Any, **kwargs: Any) -> Any:
+        """See RLlib."""
+        return super().from_checkpoint(_local(path), *args, **kwargs)
+
+
+def _local(path: Any) -> Any:
+    """An absolute path, as RLlib needs; other learners' shards are beside it, so it must be a folder here."""
+    if not isinstance(path, str | Path):
+        return path
+    text = str(path).removeprefix("file://")
+    if "://" in text:
+        raise DistillError(
+            f"The checkpoint path is {text!r}; it must be a local or mounted folder, where every learner can "
+            "write its replay memory. Tune's storage_path may be remote: it uploads whole checkpoints."
+        )
+    return str(Path(text).resolve())
 
 
 def _fewest_transitions(learner: Any) -> int:
