@@ -1,6 +1,8 @@
 """The experts of all tasks, checked against the tasks, and the one place where states get their labels."""
 
+import logging
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,10 @@ from numpy.typing import NDArray
 
 from rllib_distill.errors import DistillError, nearest
 from rllib_distill.experts.expert import Expert
-from rllib_distill.experts.expert_info import ExpertInfo
+from rllib_distill.experts.expert_info import ExpertInfo, env_name
 from rllib_distill.tasks import Task, TaskSet
+
+logger = logging.getLogger(__name__)
 
 
 class ExpertBank(Mapping[str, Expert]):
@@ -28,6 +32,8 @@ class ExpertBank(Mapping[str, Expert]):
     def __init__(self, experts: Mapping[str, Expert], tasks: TaskSet) -> None:
         _check_names(experts, tasks)
         self._experts = {name: experts[name] for name in tasks}
+        for name, task in tasks.items():
+            _warn_of_another_env(name, experts[name].info.env, env_name(task.spec.env))
         self._columns = {name: _columns(name, experts[name].info, task) for name, task in tasks.items()}
 
     @classmethod
@@ -92,6 +98,13 @@ def _check_names(experts: Mapping[str, object], tasks: TaskSet) -> None:
             f"No expert for these tasks: {', '.join(missing)}. "
             f"Add each to `experts` as task: path of its .safetensors file."
         )
+
+
+@cache
+def _warn_of_another_env(task: str, made_in: str, plays: str) -> None:
+    """Say, once, what fits by its shapes but may still be a mistake."""
+    if made_in != plays:
+        logger.warning("The expert of task %r was made in %r, but the task is %r.", task, made_in, plays)
 
 
 def _columns(name: str, info: ExpertInfo, task: Task) -> torch.Tensor | None:

@@ -99,7 +99,7 @@ class ExpertInfo:
         spec, space = task.spec, task.observation_space
         return cls(
             task=spec.name,
-            env=_name(spec.env),
+            env=env_name(spec.env),
             kind=kind,
             network=network,
             observation_shape=tuple(map(int, space.shape)),
@@ -108,7 +108,7 @@ class ExpertInfo:
             action_meanings=task.action_meanings,
             preprocessing={
                 "env_config": {key: repr(value) for key, value in spec.env_config.items()},
-                "wrappers": [_name(wrapper) for wrapper in spec.wrappers],
+                "wrappers": [env_name(wrapper) for wrapper in spec.wrappers],
                 "max_episode_steps": spec.max_episode_steps,
             },
             expected_return=expected_return,
@@ -152,7 +152,8 @@ class ExpertInfo:
         return cls(**values)
 
 
-def _name(env: Any) -> str:
+def env_name(env: Any) -> str:
+    """Return an environment's id, or the dotted name of its class or callable."""
     if isinstance(env, str):
         return env
     return f"{env.__module__}.{getattr(env, '__qualname__', type(env).__name__)}"

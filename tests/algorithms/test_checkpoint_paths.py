@@ -21,5 +21,5 @@ def test_that_no_path_stays_none_so_that_rllib_chooses_one():
 
 
 def test_that_remote_storage_is_refused_rather_than_written_to_a_folder_of_its_name():
-    with pytest.raises(DistillError, match="s3://bucket/student.*local or mounted folder"):
+    with pytest.raises(DistillError, match=r"s3://bucket/student.*local or mounted folder"):
         _local("s3://bucket/student")
