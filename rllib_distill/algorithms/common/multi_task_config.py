@@ -125,11 +125,16 @@ class MultiTaskConfig(AlgorithmConfig):
         Returns:
             This config.
         """
-        given = {
-            name: value for name, value in locals().items() if name not in ("self", "kwargs", "__class__")
-        }
         super().training(**kwargs)
-        return self._set_given(given)
+        return self._set_given(
+            {
+                "network": network,
+                "replay_capacity": replay_capacity,
+                "replay_ratio": replay_ratio,
+                "num_steps_per_task_before_learning": num_steps_per_task_before_learning,
+                "epsilon": epsilon,
+            }
+        )
 
     def evaluation(self, *, evaluation_epsilon: float = NotProvided, **kwargs: Any) -> Self:
         """Sets the evaluation configuration.

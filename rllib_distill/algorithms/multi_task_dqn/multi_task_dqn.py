@@ -80,11 +80,15 @@ class MultiTaskDQNConfig(MultiTaskConfig):
         Returns:
             This config.
         """
-        given = {
-            name: value for name, value in locals().items() if name not in ("self", "kwargs", "__class__")
-        }
         super().training(**kwargs)
-        return self._set_given(given)
+        return self._set_given(
+            {
+                "double_q": double_q,
+                "huber_delta": huber_delta,
+                "target_network_update_freq": target_network_update_freq,
+                "tau": tau,
+            }
+        )
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """See RLlib."""
