@@ -61,6 +61,7 @@ def test_that_an_interrupted_run_goes_on(rllib, write_file, dqn, monkeypatch, tm
     dqn["config"]["lr"] = {"grid_search": [0.001, 0.002]}
     file = write_file({"dqn": dqn})
     show, interrupts = ShowProgress.on_trial_result, []
+    handler = signal.getsignal(signal.SIGINT)  # Tune, used by another test in this process, leaves its own
 
     def show_and_interrupt(self, iteration, trials, trial, result, **info):
         show(self, iteration, trials, trial, result, **info)
@@ -72,7 +73,7 @@ def test_that_an_interrupted_run_goes_on(rllib, write_file, dqn, monkeypatch, tm
         patched.setattr(ShowProgress, "on_trial_result", show_and_interrupt)
         outcome = rllib("train", "file", file)
     assert outcome.code == 130 and "--resume" in outcome.out, outcome
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     trials = sorted((tmp_path / "results" / "dqn").glob("dqn_*"))
     assert any(trial.glob("checkpoint_*") for trial in trials)
     before = {trial: _iterations(trial) for trial in trials}
