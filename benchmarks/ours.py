@@ -35,12 +35,17 @@ from rllib_distill.tasks import TaskSet
 
 def write_experts(folder: str, games: tuple[str, ...]) -> dict[str, str]:
     """Experts with random weights: labels cost the same. Returns task -> path."""
+    return write_experts_of(task_ids(games), folder, NETWORK)
+
+
+def write_experts_of(tasks: dict[str, Any], folder: str, network: dict[str, Any]) -> dict[str, str]:
+    """As `write_experts`, for any tasks."""
     paths = {}
-    for seed, (name, task) in enumerate(TaskSet.from_config(task_ids(games)).items(), start=1):
-        info = ExpertInfo.for_task(task, kind="q_values", network=NETWORK, made_by={"seed": seed})
-        network = seeded_network(seed, info.observation_shape, info.num_actions)
+    for seed, (name, task) in enumerate(TaskSet.from_config(tasks).items(), start=1):
+        info = ExpertInfo.for_task(task, kind="q_values", network=network, made_by={"seed": seed})
+        state = seeded_network(seed, info.observation_shape, info.num_actions, network).state_dict()
         paths[name] = str(Path(folder) / f"{name}.safetensors")
-        Expert(info, network.state_dict()).save(paths[name])
+        Expert(info, state).save(paths[name])
     return paths
 
 

@@ -2,8 +2,9 @@
 
 (a) env runner: a bare loop, stock RLlib; (b) learner: plain PyTorch; (c) ActorMimic: a bare loop, and two
 remote runners beside none; (d) MultiTaskDQN: Stable-Baselines3, stock RLlib; (e) peak memory of all of them.
-Every side has a process and one torch thread of its own and is measured while all others wait.
-Runs on Linux, for six minutes; let nothing else run on the machine.
+On Atari games: (f) env runner: a bare loop; (g) learner: plain PyTorch; (h) MultiTaskDQN: Stable-Baselines3.
+Every side has a process of its own, with one torch thread ((f) to (h): two), measured while all others wait.
+Runs on Linux, for ten minutes; let nothing else run on the machine.
 """
 
 import argparse
@@ -25,6 +26,8 @@ NOTES = """Rates per second; ratios are medians of neighbouring measurements. Al
 (c) both sides label whole fragments and learn at the same replay ratio; the remote runners share 2 cores.
 (d) 8 rows replayed per env step: 128 per 16 steps of 16 environments; stock RLlib also in its own 32 per 4
 steps of one. No double Q: Stable-Baselines3 has none. RLlib takes float32; both others clip gradients.
+(f) 8 environments each of Pong and Breakout, one Nature CNN. (g) Nature CNN, policy regression, 8 rows of 13
+games each. (h) Pong, 8 environments, 32 rows per 4 env steps, float32; all sides have ALE's C++ games.
 (e) peak resident memory with env runners, without Ray's own daemons; here less is better."""
 
 
@@ -58,7 +61,7 @@ class Section:
     comparisons: tuple[Comparison, ...]
 
 
-def sections(scale: Scale) -> dict[str, tuple[Section, ...]]:
+def sections(scale: Scale, device: str) -> dict[str, tuple[Section, ...]]:
     """Everything there is to measure."""
     runner = Section(
         (
@@ -100,7 +103,8 @@ def sections(scale: Scale) -> dict[str, tuple[Section, ...]]:
         ),
     )
     learners = (_learner(GAMES, 160, 0.90, scale), _learner(GAMES[:4], 32, 0.75, scale))
-    return {"a": (runner,), "b": learners, "c": (iteration,), "d": (dqn,)}
+    atari = {"f": (_atari_runner(),), "g": _atari_learners(device, scale), "h": (_atari_dqn(),)}
+    return {"a": (runner,), "b": learners, "c": (iteration,), "d": (dqn,), **atari}
 
 
 def _learner(games: tuple[str, ...], batch: int, at_least: float, scale: Scale) -> Section:
@@ -109,6 +113,38 @@ def _learner(games: tuple[str, ...], batch: int, at_least: float, scale: Scale) 
     return Section(
         (SideSpec(ours, "ours:LearnerSide", options), SideSpec(other, "bare:LearnerSide", options)),
         (Comparison("learner, gradient steps", ours, other, at_least),),
+    )
+
+
+def _atari_runner() -> Section:
+    ours, other = "MultiTaskEnvRunner, Atari", "bare loop, Atari"
+    return Section(
+        (SideSpec(ours, "atari:RunnerSide", {}), SideSpec(other, "atari:BareRunnerSide", {})),
+        (Comparison("runner, env steps", ours, other, 0.80),),
+    )
+
+
+def _atari_learners(device: str, scale: Scale) -> tuple[Section, ...]:
+    """Float32, and on a GPU also bfloat16 on both sides."""
+    sections = []
+    for mixed_precision in (False, True) if device == "cuda" else (False,):
+        options = {"device": device, "mixed_precision": mixed_precision}
+        options |= {"steps": 10 if device == "cpu" else 200, "fragments": max(4, scale.fragments // 2)}
+        kind = f"Nature CNN, 104 rows, {device}{', bfloat16' if mixed_precision else ''}"
+        ours, other = f"ActorMimicLearner, {kind}", f"plain PyTorch, {kind}"
+        sides = (
+            SideSpec(ours, "atari:LearnerSide", options),
+            SideSpec(other, "atari:BareLearnerSide", options),
+        )
+        sections.append(Section(sides, (Comparison("learner, gradient steps", ours, other, 0.95),)))
+    return tuple(sections)
+
+
+def _atari_dqn() -> Section:
+    ours, other = "MultiTaskDQN, Pong", "Stable-Baselines3 DQN, Pong"
+    return Section(
+        (SideSpec(ours, "atari:DQNSide", {}), SideSpec(other, "atari:StableBaselinesSide", {})),
+        (Comparison("DQN, env steps", ours, other, 1.0),),
     )
 
 
@@ -135,13 +171,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="whether it runs, not how fast")
-    parser.add_argument("--only", default="a,b,c,d", help="sections, e.g. a,c")
+    parser.add_argument("--only", default="a,b,c,d,f,g,h", help="sections, e.g. a,c")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of (g)'s learners")
     parser.add_argument(
         "--out", type=Path, default=Path("results/benchmarks"), help="folder for the JSON file"
     )
     options = parser.parse_args(arguments)
     scale = QUICK if options.quick else FULL
-    known = sections(scale)
+    known = sections(scale, options.device)
     letters = options.only.split(",")
     if unknown := [letter for letter in letters if letter not in known]:
         parser.error(f"--only has {unknown}; the sections are {', '.join(known)}.")

@@ -42,14 +42,16 @@ def env_id(game: str, version: str = "v1") -> str:
     return f"MinAtar/{game.title().replace('_', '')}-{version}"
 
 
-def seeded_network(seed: int, observation_shape: tuple[int, ...], num_actions: int) -> "Network":
+def seeded_network(
+    seed: int, observation_shape: tuple[int, ...], num_actions: int, network: dict[str, Any] = NETWORK
+) -> "Network":
     """The same initial weights on every side: other weights would play other, dearer or cheaper, states."""
     import torch
 
     from rllib_distill.networks import build_network
 
     torch.manual_seed(seed)
-    return build_network(NETWORK, observation_shape, num_actions)
+    return build_network(network, observation_shape, num_actions)
 
 
 def task_ids(games: tuple[str, ...]) -> dict[str, Any]:

@@ -62,8 +62,16 @@ def program(
 @app.command()
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint.", show_default=False)],
-    episodes: Annotated[int, typer.Option(help="Of every task, by every player.", min=1)] = 100,
-    epsilon: Annotated[float, typer.Option(help="Chance of a random action.", min=0.0, max=1.0)] = 0.01,
+    episodes: Annotated[
+        int | None, typer.Option(help="Of every task, by every player.", show_default="100", min=1)
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Instead, what ends within so many steps; 125000 in the Atari papers.", min=1),
+    ] = None,
+    epsilon: Annotated[
+        float, typer.Option(help="Chance of a random action; 0.05 in the Atari papers.", min=0.0, max=1.0)
+    ] = 0.01,
     seed: Annotated[int, typer.Option(help="Of environments and chance.", min=0)] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Also write the scores to this .json or .csv file.")
@@ -73,10 +81,10 @@ def evaluate(
     ] = None,
     ray_num_cpus: Annotated[int | None, typer.Option(min=1)] = None,
 ) -> int:
-    """Play whole episodes with a checkpoint's policies, its experts, and at random."""
+    """Play for scores with a checkpoint's policies, its experts, and at random."""
     from rllib_distill.cli.evaluate import evaluate_checkpoint
 
-    how = {"episodes": episodes, "epsilon": epsilon, "seed": seed}
+    how = {"episodes": episodes, "steps": steps, "epsilon": epsilon, "seed": seed}
     ray = {"address": ray_address, "num_cpus": ray_num_cpus}
     return evaluate_checkpoint(checkpoint, how=how, out=out, ray_options=ray)
 

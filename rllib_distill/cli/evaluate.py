@@ -15,7 +15,7 @@ def evaluate_checkpoint(
 
     Args:
         checkpoint: Its folder.
-        how: Episodes, epsilon and seed.
+        how: Episodes or steps, epsilon and seed; None is the default.
         out: File for the scores, .json or .csv; None writes nothing.
         ray_options: Of `ray.init`.
 
@@ -23,8 +23,14 @@ def evaluate_checkpoint(
         The exit code.
 
     Raises:
-        DistillError: The checkpoint cannot be read, or `out` not be written.
+        DistillError: The checkpoint cannot be read, or `out` not be written, or both amounts are given.
     """
+    given = {key: value for key, value in how.items() if value is not None}
+    if "episodes" in given and "steps" in given:
+        raise DistillError(
+            f"--episodes is {given['episodes']} and --steps is {given['steps']}; give only one: "
+            "so many episodes, or those that end within so many steps."
+        )
     if out is not None and out.suffix not in (".json", ".csv"):
         raise DistillError(f"--out is {str(out)!r}; the file's name must end in .json or .csv.")
     quiet_ray("ERROR")
@@ -42,7 +48,7 @@ def evaluate_checkpoint(
         check_writable(out.resolve().parent)
     console = make_console()
     with ray_session(ray_options):
-        report = play_with_progress(console, checkpoint, ReportOptions(**how), command_line())
+        report = play_with_progress(console, checkpoint, ReportOptions(**given), command_line())
     console.print(score_table(report.board))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -30,13 +30,20 @@ class ReportOptions:
 
     Attributes:
         episodes: Of every task by every player.
+        steps: Instead, what ends within so many steps of every task by every player.
         epsilon: Chance of a random action.
         seed: Of environments and chance.
     """
 
     episodes: int = 100
+    steps: int | None = None
     epsilon: float = 0.01
     seed: int = 0
+
+    @property
+    def amount(self) -> str:
+        """For people."""
+        return f"{self.episodes} episodes" if self.steps is None else f"{self.steps:,} steps"
 
 
 @dataclass(frozen=True)
@@ -174,9 +181,13 @@ def _report(spec: Any) -> ReportOptions | None:
     if spec is True:
         spec = None
     values = _mapping("report", spec)
-    _check_keys(values, ("episodes", "epsilon", "seed"), " in report")
+    _check_keys(values, ("episodes", "steps", "epsilon", "seed"), " in report")
+    if "episodes" in values and "steps" in values:
+        raise DistillError(f"report is {dict(values)!r}; give either episodes or steps.")
     report = ReportOptions(**values)
     _count("report: episodes", report.episodes, least=1)
+    if report.steps is not None:
+        _count("report: steps", report.steps, least=1)
     _count("report: seed", report.seed, least=0)
     if isinstance(report.epsilon, bool | str) or not 0 <= report.epsilon <= 1:
         raise DistillError(f"report: epsilon is {report.epsilon!r}; it must be a number from 0 to 1.")

@@ -18,7 +18,6 @@ OLD_FLAGS = {
     "--wandb-key": "use Tune's WandbLoggerCallback from Python.",
     "--wandb-project": "use Tune's WandbLoggerCallback from Python.",
     "--wandb-run-name": "use Tune's WandbLoggerCallback from Python.",
-    "--steps": "scores are of whole episodes: use --episodes.",
     "--render": "give the task's env_config a render_mode.",
     "--save-info": "use --out FILE.json.",
     "--use-shelve": "use --out FILE.json.",

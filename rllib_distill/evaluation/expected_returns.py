@@ -12,21 +12,22 @@ def note_expected_returns(folder: Path, report: Report) -> None:
     """Writes measured returns into the expert files that training exported, which know none yet.
 
     Args:
-        folder: With `<task>.safetensors`; tasks without one are left out.
+        folder: With `<task>.safetensors`; tasks without one are left out, and those of which not one
+            episode ended.
         report: On the policies that became these experts.
     """
-    board, how = report.board, report.facts["evaluation"]
+    board = report.board
     for task in board.tasks if POLICY in board.players else ():
         path = folder / f"{task}.safetensors"
-        if path.exists():
+        if path.exists() and not board.is_unfinished(POLICY, task):
             expert = Expert.load(path)
             expert.info = replace(
                 expert.info,
                 expected_return={
                     "mean": board.mean(POLICY, task),
                     "std": board.std(POLICY, task),
-                    "episodes": how["episodes"],
-                    "epsilon": how["epsilon"],
+                    "episodes": board.num_episodes(POLICY, task),
+                    "epsilon": report.facts["evaluation"]["epsilon"],
                 },
             )
             expert.save(path)

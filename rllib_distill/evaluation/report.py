@@ -12,6 +12,7 @@ from typing import Any
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_distill.algorithms.common.expert_config import ExpertConfig
+from rllib_distill.evaluation.atari_scores import atari_game
 from rllib_distill.evaluation.files import write_atomically
 from rllib_distill.evaluation.learning_curves import learning_curves_png
 from rllib_distill.evaluation.players import ExpertPlayer, Player, PolicyPlayer, RandomPlayer
@@ -20,6 +21,7 @@ from rllib_distill.evaluation.scores import play_in_parallel
 from rllib_distill.evaluation.table import score_csv
 from rllib_distill.evaluation.trained_policies import TrainedPolicies
 from rllib_distill.evaluation.training_record import TrainingRecord
+from rllib_distill.tasks.task_spec import TaskSpec
 
 FORMAT = "rllib_distill.scores/1"
 _DERIVED = ("env", "env_config", "policies", "simple_optimizer")  # from `tasks`, or of no use
@@ -75,9 +77,10 @@ class Report:
         return [folder / name for name in contents]
 
     def _title(self) -> str:
-        mean = self.board.geometric_mean
+        mean, above = self.board.geometric_mean, ", above random play"
+        of_what = f"geometric mean{above if self.board.measure == 'normalised' else ''}"
         return str(self.facts["algorithm"]) + (
-            f": {mean:.2f} of the experts (geometric mean)" if mean is not None else ""
+            f": {mean:.2f} of the experts ({of_what})" if mean is not None else ""
         )
 
 
@@ -85,6 +88,7 @@ def make_report(
     checkpoint: Path,
     *,
     episodes: int = 100,
+    steps: int | None = None,
     epsilon: float = 0.01,
     seed: int = 0,
     command: str = "",
@@ -95,7 +99,8 @@ def make_report(
     Args:
         checkpoint: Its folder.
         episodes: Per player and task.
-        epsilon: Chance of a random action.
+        steps: Instead of so many episodes, an epoch of so many steps; the papers' have 125,000.
+        epsilon: Chance of a random action; the papers' is 0.05.
         seed: Of environments and chance.
         command: That the user gave, for the record.
         on_progress: Told how many of how many games are finished.
@@ -111,29 +116,56 @@ def make_report(
         players[EXPERT] = ExpertPlayer(dict(config.expert_paths))
     players[STUDENT if EXPERT in players else POLICY] = PolicyPlayer(str(checkpoint.resolve()))
     scores = play_in_parallel(
-        players, config.task_set, num_episodes=episodes, epsilon=epsilon, seed=seed, on_progress=on_progress
+        players,
+        config.task_set,
+        num_episodes=episodes if steps is None else None,
+        num_steps=steps,
+        epsilon=epsilon,
+        seed=seed,
+        on_progress=on_progress,
     )
+    amount = {"episodes": episodes} if steps is None else {"steps": steps}
     record = TrainingRecord.read(checkpoint.parent)
     facts = {
         "algorithm": policies.algorithm.__name__,
         "checkpoint": str(checkpoint.resolve()),
-        "evaluation": {"episodes": episodes, "epsilon": epsilon, "seed": seed},
+        "evaluation": {**amount, "epsilon": epsilon, "seed": seed},
         "training": {"env_steps": record.env_steps, "seconds": record.seconds, "seed": config.seed},
         "config": _essentials(config),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "command": command,
     }
-    return Report(ScoreBoard(scores), record, facts)
+    games = games_of({name: task.spec for name, task in config.task_set.items()})
+    board = ScoreBoard(scores, games=games, epsilon=epsilon, steps=steps)
+    return Report(board, record, facts)
+
+
+def games_of(specs: Mapping[str, TaskSpec]) -> dict[str, str]:
+    """Task -> the game of the table in `atari_scores` that it is; tasks that are none are left out.
+
+    A game in a mode or difficulty that the user chose is another game, with other scores.
+    """
+    games = {
+        name: atari_game(spec.env)
+        for name, spec in specs.items()
+        if "ALE/" in str(spec.env) and not {"mode", "difficulty"} & spec.env_config.keys()
+    }
+    return {name: game for name, game in games.items() if game}
 
 
 def _summary(board: ScoreBoard, player: str, task: str) -> dict[str, Any]:
     played = board.episodes[player][task]
+    human = board.human_normalised(player, task)
     return {
+        "episodes": board.num_episodes(player, task),
+        "env_steps": played.env_steps(),
         "mean": board.mean(player, task),
         "std": board.std(player, task),
         "min": min(played.returns),
         "max": max(played.returns),
         "mean_length": sum(played.lengths) / len(played.lengths),
+        **({"human_normalised": human} if human is not None else {}),
+        **({"unfinished": True} if board.is_unfinished(player, task) else {}),
         "returns": list(played.returns),
     }
 

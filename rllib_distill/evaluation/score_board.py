@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
+from rllib_distill.evaluation.atari_scores import human_normalised
 from rllib_distill.sampling import EpisodeReturns
+from rllib_distill.sampling.play import EpochReturns
 
 RANDOM, EXPERT, STUDENT, POLICY = "random", "expert", "student", "policy"
 
@@ -19,9 +21,15 @@ class ScoreBoard:
     Attributes:
         episodes: Player -> task -> what it played; `random` and, beside it, either `policy` or
             `expert` and `student`.
+        games: Task -> which game of the table in `atari_scores` it is; no other tasks.
+        epsilon: Chance of a random action that all but `random` had.
+        steps: Length of the epochs they played; None if it was a number of episodes.
     """
 
     episodes: Mapping[str, Mapping[str, EpisodeReturns]]
+    games: Mapping[str, str] = field(default_factory=dict)
+    epsilon: float | None = None
+    steps: int | None = None
 
     @property
     def players(self) -> tuple[str, ...]:
@@ -41,21 +49,44 @@ class ScoreBoard:
         """Standard deviation of an episode's return."""
         return float(np.std(self.episodes[player][task].returns))
 
+    def num_episodes(self, player: str, task: str) -> int:
+        """How many the mean is over."""
+        return len(self.episodes[player][task].returns)
+
+    def is_unfinished(self, player: str, task: str) -> bool:
+        """Whether not one episode ended in the epoch, so that the score is of those it cut off."""
+        played = self.episodes[player][task]
+        return isinstance(played, EpochReturns) and not played.finished
+
+    def human_normalised(self, player: str, task: str) -> float | None:
+        """`(mean - random) / (human - random)` with the published scores, which are of whole games.
+
+        None for a task that is no such game, and for a score of what was cut off.
+        """
+        if task not in self.games or self.is_unfinished(player, task):
+            return None
+        return human_normalised(self.games[task], self.mean(player, task))
+
     @property
     def measure(self) -> Literal["ratio", "normalised"] | None:
         """How student and expert are compared, the same way on all tasks; None without a student.
 
-        `ratio`: student / expert. That means nothing where a score is 0 or less; if there is one such score
-        it is `normalised`: (student - random) / (expert - random).
+        `ratio`: student / expert. That means nothing where 0 is a score like any other: if one mean is 0 or
+        less, or anyone has scored less than 0 in one episode (as in Pong, however good the two are), it is
+        `normalised`: (student - random) / (expert - random), where random play is what was measured.
         """
         if STUDENT not in self.episodes:
             return None
         scores = [self.mean(player, task) for player in (EXPERT, STUDENT) for task in self.tasks]
-        return "ratio" if min(scores) > 0 else "normalised"
+        lowest = min(min(played.returns) for of in self.episodes.values() for played in of.values())
+        return "ratio" if min(scores) > 0 and lowest >= 0 else "normalised"
 
     def student_share(self, task: str) -> float | None:
-        """By `measure`; None without a student, or where the expert is no better than random play."""
-        if self.measure is None:
+        """By `measure`; None without a student, or where the expert is no better than random play.
+
+        None as well where someone's score is of what was cut off: half a lost game looks like a good one.
+        """
+        if self.measure is None or any(self.is_unfinished(player, task) for player in self.players):
             return None
         student, expert = self.mean(STUDENT, task), self.mean(EXPERT, task)
         if self.measure == "ratio":

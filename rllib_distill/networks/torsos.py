@@ -3,21 +3,16 @@
 A torso takes the shape of one observation and keyword-only options; `TORSOS` names it in configs and files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rllib_distill.errors import DistillError
-
-
-def _positive_int(option: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise DistillError(f"Network option {option!r} must be a positive integer; got {value!r}.")
-    return value
+from rllib_distill.networks.cnn import CNN, actor_mimic_cnn, nature_cnn
+from rllib_distill.networks.options import positive_int
 
 
 class MinAtarCNN(nn.Module):
@@ -40,7 +35,7 @@ class MinAtarCNN(nn.Module):
                 f"got {observation_shape}. For others use the type 'mlp'."
             )
         height, width, channels = observation_shape
-        filters, self.feature_size = _positive_int("filters", filters), _positive_int("hidden", hidden)
+        filters, self.feature_size = positive_int("filters", filters), positive_int("hidden", hidden)
         self.conv = nn.Conv2d(channels, filters, kernel_size=3)
         # Channels last in memory as in the observations: no transposing copy in either direction.
         self.conv.weight.data = self.conv.weight.data.contiguous(memory_format=torch.channels_last)
@@ -70,7 +65,7 @@ class MLP(nn.Module):
                 f"Network option 'hiddens' must be a list of positive integers; got {hiddens!r}. "
                 f"For no hidden layer use the type 'linear'."
             )
-        sizes = [prod(observation_shape), *(_positive_int("hiddens", units) for units in hiddens)]
+        sizes = [prod(observation_shape), *(positive_int("hiddens", units) for units in hiddens)]
         layers: list[nn.Module] = []
         for inputs, units in pairwise(sizes):
             layers += [nn.Linear(inputs, units), nn.ReLU(inplace=True)]
@@ -96,5 +91,12 @@ class Flatten(nn.Module):
         return observations.flatten(1).clone()
 
 
-Torso = MinAtarCNN | MLP | Flatten
-TORSOS: dict[str, type[Torso]] = {"minatar_cnn": MinAtarCNN, "mlp": MLP, "linear": Flatten}
+Torso = MinAtarCNN | CNN | MLP | Flatten
+TORSOS: dict[str, Callable[..., Torso]] = {
+    "minatar_cnn": MinAtarCNN,
+    "nature_cnn": nature_cnn,
+    "actor_mimic_cnn": actor_mimic_cnn,
+    "cnn": CNN,
+    "mlp": MLP,
+    "linear": Flatten,
+}

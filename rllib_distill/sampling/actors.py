@@ -98,7 +98,7 @@ class _Layout:
     @classmethod
     def of(cls, spaces: SharedSpaces, like: Observations, num_envs: int) -> "_Layout":
         space, tasks = spaces.observation_space, tuple(like)
-        buffer = np.zeros((len(tasks) * num_envs, *space.shape), space.dtype)
+        buffer = _zeros_like_order((len(tasks) * num_envs, *space.shape), like[tasks[0]])
         own_actions = np.zeros((len(tasks), spaces.num_actions), np.int64)
         for i, task in enumerate(tasks):
             own_actions[i, spaces.common_actions[task]] = np.arange(len(spaces.common_actions[task]))
@@ -114,6 +114,12 @@ class _Layout:
             num_actions=legal.sum(axis=1).repeat(num_envs),
             rows=np.arange(len(buffer)),
         )
+
+
+def _zeros_like_order(shape: tuple[int, ...], like: NDArray[Any]) -> NDArray[Any]:
+    """Zeros with the dtype of `like` and its order of axes in memory, in which it is copied fastest."""
+    order = sorted(range(like.ndim), key=lambda axis: -like.strides[axis])
+    return np.zeros([shape[axis] for axis in order], like.dtype).transpose(np.argsort(order))
 
 
 class JointActor:

@@ -18,11 +18,17 @@ class Fragment:
     of a *truncated* episode, which is bootstrapped from, is kept in `final_observations[t, b]`
     (a terminated one needs none). RLlib asks an episode for `env_steps()` and `agent_steps()` only.
 
+    Where observations are stacks of `k` frames along their last axis (`frame_stack` is `k > 1`), each frame
+    is kept once: `frames[t + k - 1]` is the newest of row `t`'s, `frames[t:t + k]` are all, and those from
+    before the environment's reset, which `ages` tells, are zero in the stack.
+
     Attributes:
         task: Name of the task.
         source: Index of the env runner: fragments of one source follow each other in time.
         start: Time index of row 0 on its source's clock; a gap says that the environments were reset between.
-        observations: `(T + 1, B, *observation)`, in the environment's own dtype.
+        frames: `(T + k, B, *frame)`, in the environment's own dtype; `k` is 1 and a frame the whole
+            observation where nothing is stacked.
+        ages: `(T + 1, B)` uint8, how many steps ago the environment was reset, at most `k - 1`.
         actions: `(T, B)` int64, indices into the task's own actions.
         rewards: `(T, B)` float32.
         terminations: `(T, B)` bool, the episode ended in a terminal state.
@@ -35,7 +41,9 @@ class Fragment:
     task: str
     source: int
     start: int
-    observations: NDArray[Any]
+    frame_stack: int
+    frames: NDArray[Any]
+    ages: NDArray[np.uint8]
     actions: NDArray[np.int64]
     rewards: NDArray[np.float32]
     terminations: NDArray[np.bool_]
@@ -46,24 +54,46 @@ class Fragment:
 
     @classmethod
     def empty(
-        cls, task: str, source: int, start: int, steps: int, first_observation: NDArray[Any]
+        cls,
+        task: str,
+        source: int,
+        start: int,
+        steps: int,
+        first_observation: NDArray[Any],
+        frame_stack: int = 1,
     ) -> "Fragment":
-        """Arrays for `steps` rows, with the `(B, *observation)` of row 0 written."""
+        """Arrays for `steps` rows, with the `(B, *observation)` of row 0 written, as just after a reset."""
         num_envs = len(first_observation)
-        observations = np.empty((steps + 1, *first_observation.shape), first_observation.dtype)
-        observations[0] = first_observation
+        frame_shape = first_observation.shape[1:] if frame_stack == 1 else first_observation.shape[1:-1]
+        frames = np.empty((steps + frame_stack, num_envs, *frame_shape), first_observation.dtype)
+        if frame_stack == 1:
+            frames[0] = first_observation
+        else:
+            frames[:frame_stack] = np.moveaxis(first_observation, -1, 0)
         shape = (steps, num_envs)
         return cls(
             task=task,
             source=source,
             start=start,
-            observations=observations,
+            frame_stack=frame_stack,
+            frames=frames,
+            ages=np.zeros((steps + 1, num_envs), np.uint8),
             actions=np.empty(shape, np.int64),
             rewards=np.empty(shape, np.float32),
             terminations=np.empty(shape, np.bool_),
             truncations=np.empty(shape, np.bool_),
             valid=np.ones(shape, np.bool_),
         )
+
+    @property
+    def observations(self) -> NDArray[Any]:
+        """`(T + 1, B, *observation)`: a view, or a copy where frames have to be stacked."""
+        if self.frame_stack == 1:
+            return self.frames
+        index = np.arange(len(self) + 1)[:, None] + np.arange(self.frame_stack)
+        stacks = self.frames[index].swapaxes(1, 2)  # (T + 1, B, k, *frame)
+        forget_frames_before_reset(stacks, self.ages)
+        return np.moveaxis(stacks, 2, -1)
 
     def __len__(self) -> int:
         """Number of rows, `T`."""
@@ -93,3 +123,15 @@ class EpisodeReturns:
     def agent_steps(self) -> int:
         """As `env_steps`: one agent, the task, acts in each step."""
         return self.env_steps()
+
+
+def forget_frames_before_reset(stacks: NDArray[Any], ages: NDArray[np.uint8]) -> None:
+    """Zeroes, in place, what a stack must not show of the episode before.
+
+    Args:
+        stacks: `(*rows, k, *frame)`, oldest frame first.
+        ages: `(*rows)`, steps since the environment's reset: so many frames before the newest are its own.
+    """
+    frame_stack = stacks.shape[ages.ndim]
+    if (ages < frame_stack - 1).any():
+        stacks[ages[..., None] + np.arange(frame_stack, dtype=np.uint8) < frame_stack - 1] = 0

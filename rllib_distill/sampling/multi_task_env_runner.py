@@ -21,7 +21,7 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, SAMPLE_TIMER
 from rllib_distill.sampling.actors import Actor, ExpertActor, JointActor, ModuleActor, RandomActor
 from rllib_distill.sampling.episode_metrics import EpisodeMetrics
 from rllib_distill.sampling.fragment import EpisodeReturns, Fragment
-from rllib_distill.sampling.play import play_episodes
+from rllib_distill.sampling.play import EpochReturns, play_episodes, play_steps
 from rllib_distill.sampling.task_envs import TaskEnvs
 
 
@@ -103,6 +103,9 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
             if num_episodes is not None:
                 actor = self._random_actor if random_actions else self._module_actor
                 samples: list[Any] = self._sample_episodes(num_episodes, epsilon, actor)
+            elif self.config.in_evaluation and num_timesteps is not None:
+                actor = self._random_actor if random_actions else self._module_actor
+                samples = self._sample_epoch(num_timesteps, epsilon, actor)
             else:
                 expert_acts = self.config.behaviour_is_expert and not self.config.in_evaluation
                 actor = self._expert_actor if expert_acts else self._module_actor
@@ -122,15 +125,16 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
         if force_reset:
             self._reset_envs()
         fragments = {
-            task: Fragment.empty(task, self.worker_index or 0, envs.clock, steps, envs.observations)
-            for task, envs in self._envs.items()
+            task: envs.new_fragment(task, self.worker_index or 0, steps) for task, envs in self._envs.items()
         }
         for t in range(steps):
             actions = actor(
                 {task: envs.observations for task, envs in self._envs.items()}, epsilon, self._rng
             )
             for task, envs in self._envs.items():
-                for episode in envs.step(actions[task], fragments[task], t):
+                envs.send(actions[task])
+            for task, envs in self._envs.items():
+                for episode in envs.receive(fragments[task], t):
                     self._episodes.add(task, episode)
         for fragment in fragments.values():
             self._label(fragment)
@@ -156,11 +160,25 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
             for task, finished in episodes.items()
         ]
 
+    def _sample_epoch(self, num_timesteps: int, epsilon: float, actor: Actor) -> list[EpochReturns]:
+        self._reset_envs()
+        epochs = play_steps(
+            self._envs,
+            lambda observations: actor(observations, epsilon, self._rng),
+            max(1, -(-num_timesteps // len(self._envs))),
+        )
+        self._reset_envs()
+        for task, epoch in epochs.items():
+            self._episodes.add_evaluation(task, epoch.episodes)
+        self._episodes.count_steps({task: epoch.steps for task, epoch in epochs.items()})
+        return [epoch.returns(task) for task, epoch in epochs.items()]
+
     def _label(self, fragment: Fragment) -> None:
         if not self.config.label_columns or self.config.in_evaluation:
             return
         steps, num_envs = fragment.actions.shape
-        observations = fragment.observations[:-1].reshape(steps * num_envs, *fragment.observations.shape[2:])
+        observations = fragment.observations[:-1]
+        observations = observations.reshape(steps * num_envs, *observations.shape[2:])
         labels = dict(
             zip(
                 ("expert_outputs", "expert_features"),
@@ -188,8 +206,10 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
         """Makes (again) all tasks' vector envs; the next sample starts with new episodes."""
         self.stop()
         num_envs = self.config.num_envs_per_task
+        num_threads = torch.get_num_threads()  # Ray tells a remote runner's torch how many cores are its own
         self._envs = {
-            name: TaskEnvs(task.spec.make_vector_env(num_envs)) for name, task in self._tasks.items()
+            name: TaskEnvs(task.spec.make_vector_env(num_envs, num_threads))
+            for name, task in self._tasks.items()
         }
         self.env = self._envs
         for i, envs in enumerate(self._envs.values()):
@@ -208,6 +228,8 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
         self.module = self.config.get_multi_rl_module_spec(inference_only=True).build()
         for module_id in self.module.keys():  # a MultiRLModule is no mapping
             self.module[module_id].to(self._device).eval()
+            if self.config.torch_compile_worker:
+                self.module[module_id].compile(self.config.get_torch_compile_worker_config())
 
     def _make_module_actor(self) -> Actor:
         module = cast(MultiRLModule, self.module)

@@ -1,9 +1,43 @@
-"""Whole episodes, for evaluation."""
+"""Whole episodes, or epochs of so many steps, for evaluation."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from rllib_distill.sampling.actors import Actions, Observations
+from rllib_distill.sampling.fragment import EpisodeReturns
 from rllib_distill.sampling.task_envs import Episode, TaskEnvs
+
+
+@dataclass(frozen=True)
+class EpochReturns(EpisodeReturns):
+    """The episodes that count of one task's epoch.
+
+    Attributes:
+        steps: All that were played, those of dropped episodes included.
+        finished: Whether the episodes ended; if not a single one did, those that had begun count.
+    """
+
+    steps: int
+    finished: bool
+
+    def env_steps(self) -> int:
+        """`steps`: RLlib asks how much of `evaluation_duration` is done, and would go on for the dropped."""
+        return self.steps
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one task's environments played. Attributes as in `EpochReturns`."""
+
+    episodes: list[Episode]
+    steps: int
+    finished: bool
+
+    def returns(self, task: str) -> EpochReturns:
+        """For who asked an env runner."""
+        returns = tuple(episode.episode_return for episode in self.episodes)
+        lengths = tuple(episode.length for episode in self.episodes)
+        return EpochReturns(task, returns, lengths, self.steps, self.finished)
 
 
 def play_episodes(
@@ -38,3 +72,41 @@ def play_episodes(
             if not any(left[task]):
                 del active[task]
     return episodes
+
+
+def play_steps(
+    envs: Mapping[str, TaskEnvs], act: Callable[[Observations], Actions], num_steps: int
+) -> dict[str, Epoch]:
+    """Plays an epoch of every task, from environments that were just reset, as Actor-Mimic's authors do.
+
+    The episodes that end within the epoch count, and those that its end cuts off do not; where no episode of
+    a task ends, those cut off are all there is and count (the official code's evaluation, which has one
+    environment and 125,000 steps). Environments side by side share the steps, so more episodes are cut off,
+    and these are the long ones: play one environment for scores like the papers'.
+
+    Args:
+        envs: Task -> its environments.
+        act: Task -> observations to task -> actions; is asked for the tasks that are not done.
+        num_steps: Per task, at least 1; rounded up to the same number for each of its environments. Rows that
+            merely reset an environment are no steps.
+
+    Returns:
+        Task -> its epoch.
+    """
+    share = {task: -(-num_steps // task_envs.num_envs) for task, task_envs in envs.items()}
+    left = {task: [share[task]] * task_envs.num_envs for task, task_envs in envs.items()}
+    ended: dict[str, list[Episode]] = {task: [] for task in envs}
+    epochs: dict[str, Epoch] = {}
+    while active := {task: task_envs for task, task_envs in envs.items() if task not in epochs}:
+        actions = act({task: task_envs.observations for task, task_envs in active.items()})
+        for task, task_envs in active.items():
+            for episode in task_envs.step(actions[task]):
+                in_time = episode.length <= left[task][episode.env]
+                left[task][episode.env] -= episode.length if in_time else left[task][episode.env]
+                ended[task] += [episode] if in_time else []
+            begun = task_envs.unfinished_episodes()
+            if all(episode.length >= left[task][episode.env] for episode in begun):
+                # Where none ended, no row was a mere reset: all have made their share in this very row.
+                steps = share[task] * task_envs.num_envs
+                epochs[task] = Epoch(ended[task] or begun, steps, finished=bool(ended[task]))
+    return {task: epochs[task] for task in envs}

@@ -25,15 +25,23 @@ class TaskEnvs:
     Understands gymnasium's two autoreset modes. SAME_STEP: the observation after an episode's end is the next
     episode's first. NEXT_STEP: the step after an episode's end ignores the action and returns the next
     episode's first observation; that row is no transition.
+
+    Of a vector env it also understands `step_async` and `step_wait` (it works while others are sent their
+    actions), `frame_stack` (observations are stacks of so many frames, in SAME_STEP mode) and, in the infos,
+    `training_rewards` and `training_terminations`: what a learner should see where that is not the score,
+    such as clipped rewards. Episodes' returns are always of the true rewards.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]):
         """Takes over a vector env; call `reset` before the first step."""
         self.env = env
         self.num_envs = env.num_envs
+        self.frame_stack = int(getattr(env, "frame_stack", 1))
         mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         self._resets_next_step = mode == AutoresetMode.NEXT_STEP
+        self._is_asynchronous = hasattr(env, "step_async")
         self.observations: NDArray[Any] = np.empty(0)
+        self._actions: NDArray[np.int64] = np.zeros(self.num_envs, np.int64)
         self._ended = np.zeros(self.num_envs, np.bool_)
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
@@ -47,29 +55,41 @@ class TaskEnvs:
         self._lengths[:] = 0
         self.clock += 1
 
-    def step(self, actions: NDArray[np.int64], fragment: Fragment | None = None, t: int = 0) -> list[Episode]:
-        """One step of every environment.
+    def new_fragment(self, task: str, source: int, steps: int) -> Fragment:
+        """An empty fragment that begins with the current observations."""
+        fragment = Fragment.empty(task, source, self.clock, steps, self.observations, self.frame_stack)
+        fragment.ages[0] = np.minimum(self._lengths, self.frame_stack - 1)
+        return fragment
+
+    def send(self, actions: NDArray[np.int64]) -> None:
+        """Starts a step of every environment.
 
         Args:
             actions: `(B,)`, the task's own.
+        """
+        self._actions = actions
+        if self._is_asynchronous:
+            self.env.step_async(actions)  # type: ignore[attr-defined]  # not all vector envs have it
+
+    def receive(self, fragment: Fragment | None = None, t: int = 0) -> list[Episode]:
+        """Ends the step.
+
+        Args:
             fragment: Where to record row `t`; None records nothing.
             t: The row.
 
         Returns:
             The episodes that ended.
         """
-        self.observations, rewards, terminations, truncations, infos = self.env.step(actions)
+        step = self.env.step_wait() if self._is_asynchronous else self.env.step(self._actions)  # type: ignore[attr-defined]  # as above
+        self.observations, rewards, terminations, truncations, infos = step
         valid = ~self._ended  # all true in SAME_STEP mode
         ended = np.logical_or(terminations, truncations)
         self._returns += np.where(valid, rewards, 0.0)
         self._lengths += valid
         self.clock += 1
         if fragment is not None:
-            fragment.observations[t + 1] = self.observations
-            fragment.actions[t] = actions
-            fragment.rewards[t] = rewards
-            fragment.terminations[t] = terminations
-            fragment.truncations[t] = truncations
+            self._record(fragment, t, ended, step)
             fragment.valid[t] = valid
         if self._resets_next_step:
             self._ended = ended
@@ -77,6 +97,28 @@ class TaskEnvs:
             for b in np.flatnonzero(truncations):
                 fragment.final_observations[t, int(b)] = np.array(infos["final_obs"][b])
         return [self._pop_episode(int(b)) for b in np.flatnonzero(ended)] if ended.any() else []
+
+    def step(self, actions: NDArray[np.int64], fragment: Fragment | None = None, t: int = 0) -> list[Episode]:
+        """`send` and `receive` in one."""
+        self.send(actions)
+        return self.receive(fragment, t)
+
+    def unfinished_episodes(self) -> list[Episode]:
+        """What every environment is at: return and length so far."""
+        so_far = zip(self._returns.tolist(), self._lengths.tolist(), strict=True)
+        return [Episode(b, episode_return, length) for b, (episode_return, length) in enumerate(so_far)]
+
+    def _record(self, fragment: Fragment, t: int, ended: NDArray[np.bool_], step: tuple[Any, ...]) -> None:
+        observations, rewards, terminations, truncations, infos = step
+        if self.frame_stack == 1:
+            fragment.frames[t + 1] = observations
+        else:
+            fragment.frames[t + self.frame_stack] = observations[..., -1]
+            fragment.ages[t + 1] = np.where(ended, 0, np.minimum(self._lengths, self.frame_stack - 1))
+        fragment.actions[t] = self._actions
+        fragment.rewards[t] = infos.get("training_rewards", rewards)
+        fragment.terminations[t] = infos.get("training_terminations", terminations)
+        fragment.truncations[t] = truncations
 
     def _pop_episode(self, b: int) -> Episode:
         episode = Episode(b, float(self._returns[b]), int(self._lengths[b]))

@@ -19,17 +19,30 @@ class TaskReplay:
     transitions; Rusu 2016, 540,000), so a task whose episodes are long cannot crowd out the others.
     """
 
-    def __init__(self, tasks: Iterable[str], *, capacity: int, num_sources: int = 1, seed: int | None = None):
+    def __init__(
+        self,
+        tasks: Iterable[str],
+        *,
+        capacity: int,
+        num_sources: int = 1,
+        n_step: int = 1,
+        gamma: float = 0.99,
+        seed: int | None = None,
+    ):
         """Makes an empty memory.
 
         Args:
             tasks: Names of the tasks.
             capacity: Transitions per task, shared equally by the sources.
             num_sources: How many env runners feed this memory.
+            n_step: Steps of a return, see `Ring.take_n_step`.
+            gamma: Its discount factor.
             seed: Of the sampling; None draws one.
         """
         self.capacity = capacity
         self._num_sources = num_sources
+        self._n_step = n_step
+        self._gamma = gamma
         self._rings: dict[str, dict[int, Ring]] = {task: {} for task in tasks}
         self._rng = np.random.default_rng(seed)
 
@@ -50,13 +63,15 @@ class TaskReplay:
         """Shape of one stored observation of a task, of which there must be some."""
         return next(iter(self._rings[task].values())).observation_shape
 
+    def frame_stack(self, task: str) -> int:
+        """Frames in an observation of a task, of which there must be some."""
+        return next(iter(self._rings[task].values())).frame_stack
+
     def add(self, fragment: Fragment) -> None:
         """Stores a fragment, over the oldest steps of its source once the memory is full."""
         rings = self._rings[fragment.task]
         if fragment.source not in rings:
-            # Rounded up: a memory that held a little less than it was asked to could never be full enough.
-            rows = -(-self.capacity // (self._num_sources * fragment.actions.shape[1])) + 1
-            rings[fragment.source] = Ring.for_fragments(rows, fragment)
+            rings[fragment.source] = Ring.for_fragments(-(-self.capacity // self._num_sources), fragment)
         rings[fragment.source].add(fragment)
 
     def sample(
@@ -71,24 +86,32 @@ class TaskReplay:
         Args:
             task: Whose.
             size: How many.
-            columns: Of `observations`, `next_observations`, `actions`, `rewards`, `terminations`,
-                `truncations` and the labels' names.
+            columns: Of `observations`, `actions`, `rewards`, `terminations`, `truncations`,
+                `next_observations` and the labels' names; with `discounts`, `rewards` are returns of up to
+                `n_step` steps and `next_observations` what follows them, discounted so.
             out: Arrays to write into, by column; others are allocated.
 
         Returns:
             Column -> `(size, ...)`.
         """
-        out = out or {}
+        out, columns = out or {}, tuple(columns)
         rings = list(self._rings[task].values())
         if len(rings) == 1:
-            ring = rings[0]
-            index = ring.draw(size, self._rng)
+            return self._take(rings[0], rings[0].draw(size, self._rng), columns, out)
+        parts = [self._take(ring, index, columns, {}) for ring, index in self._draw_parts(rings, size)]
+        return {name: np.concatenate([part[name] for part in parts], out=out.get(name)) for name in columns}
+
+    def _take(
+        self, ring: Ring, index: NDArray[np.int64], columns: tuple[str, ...], out: Mapping[str, NDArray[Any]]
+    ) -> dict[str, NDArray[Any]]:
+        if "discounts" not in columns:
             return {name: ring.take(name, index, out.get(name)) for name in columns}
-        parts = self._draw_parts(rings, size)
-        return {
-            name: np.concatenate([ring.take(name, index) for ring, index in parts], out=out.get(name))
-            for name in columns
-        }
+        returns, discounts, last = ring.take_n_step(index, self._n_step, self._gamma)
+        taken = {"rewards": returns, "discounts": discounts}
+        for name in columns:
+            if name not in taken:
+                taken[name] = ring.take(name, last if name == "next_observations" else index, out.get(name))
+        return taken
 
     def save(self, path: Path) -> None:
         """Writes the whole memory, and where its random numbers stand, to a file."""

@@ -10,6 +10,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import TimeLimit
 
 from rllib_distill.errors import DistillError, nearest
+from rllib_distill.tasks.atari import AtariEnv, AtariVectorEnv, check_atari_options
 from rllib_distill.tasks.env_ids import find_env_spec
 from rllib_distill.tasks.minatar import MinAtarVectorEnv
 
@@ -74,13 +75,19 @@ class TaskSpec:
             env = _import_wrapper(self.name, wrapper)(env)
         return env
 
-    def make_vector_env(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
+    def make_vector_env(self, num_envs: int, num_threads: int = 1) -> VectorEnv[Any, Any, Any]:
         """Makes `num_envs` environments that step together.
 
-        `metadata["autoreset_mode"]` says what happens when an episode ends: SAME_STEP for MinAtar's games
-        (stepped without gymnasium's wrappers, 1.1 to 1.5 times as fast), NEXT_STEP for all others.
+        `metadata["autoreset_mode"]` says what happens when an episode ends: SAME_STEP for MinAtar's and ALE's
+        games (stepped without gymnasium's wrappers), NEXT_STEP for all others.
         The observations that a step returns may be overwritten by the next step.
+
+        Args:
+            num_envs: how many.
+            num_threads: that may step them, where the environments have threads of their own (ALE).
         """
+        if self._is_atari and not self.wrappers:
+            return AtariVectorEnv(num_envs=num_envs, **{"num_threads": num_threads, **self._atari_options()})
         if isinstance(self.env, str) and self.env.startswith("MinAtar/") and not self.wrappers:
             options = {**find_env_spec(self.env).kwargs, **self.env_config}
             if options.keys() <= _MINATAR_OPTIONS:
@@ -89,11 +96,28 @@ class TaskSpec:
                 )
         return SyncVectorEnv([self.make_env] * num_envs, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
 
+    @property
+    def _is_atari(self) -> bool:
+        return isinstance(self.env, str) and self.env.rpartition(":")[2].startswith("ALE/")
+
+    def _atari_options(self) -> dict[str, Any]:
+        """The game and its settings; gymnasium's own for the id (sticky actions) are not the papers'."""
+        options = dict(self.env_config)
+        check_atari_options(options)
+        if self.max_episode_steps is not None:
+            frames = self.max_episode_steps * options.get("frame_skip", 4)
+            options["max_num_frames_per_episode"] = min(
+                frames, options.get("max_num_frames_per_episode", 108_000)
+            )
+        return {"game": find_env_spec(str(self.env)).kwargs["game"], **options}
+
     def _make_bare_env(self) -> Env:
         try:
             if isinstance(self.env, str):
                 # Given an id, gym.make would call MinAtar's -v0 outdated; it is another action set.
                 spec = find_env_spec(self.env)
+                if self._is_atari:
+                    return AtariEnv(**self._atari_options())
                 return gym.make(spec, max_episode_steps=self.max_episode_steps, **self.env_config)
             env = self.env(**self.env_config)
         except (TypeError, gym.error.Error, DistillError) as error:

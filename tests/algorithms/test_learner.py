@@ -19,7 +19,7 @@ def build(config):
     learner.build()
     fragments = MultiTaskEnvRunner(config=config, worker_index=0).sample(num_timesteps=300)
     for fragment in fragments:  # networks like small numbers
-        fragment.observations /= 100.0
+        fragment.frames /= 100.0
         fragment.rewards /= 100.0
     learner.update(training_data=FragmentData([(0, fragments)]))
     drawn = []
@@ -75,9 +75,11 @@ def test_that_actor_mimics_gradient_steps_are_those_of_plain_torch(actor_mimic, 
     assert_same(learner.module["student"], plain)
 
 
-@pytest.mark.parametrize(("double_q", "huber_delta"), [(True, 1.0), (False, None)])
-def test_that_dqns_gradient_steps_are_those_of_plain_torch(dqn, double_q, huber_delta):
-    settings = {"lr": 0.01, "gamma": 0.9, "target_network_update_freq": 2, "tau": 0.75}
+@pytest.mark.parametrize(
+    ("double_q", "huber_delta", "n_step"), [(True, 1.0, 1), (False, None, 1), (True, 1.0, 3)]
+)
+def test_that_dqns_gradient_steps_are_those_of_plain_torch(dqn, double_q, huber_delta, n_step):
+    settings = {"lr": 0.01, "gamma": 0.9, "target_network_update_freq": 2, "tau": 0.75, "n_step": n_step}
     learner, drawn = build(dqn(double_q=double_q, huber_delta=huber_delta, **settings))
     plain = {task: copy.deepcopy(learner.module[task].network) for task in ("short", "long")}
     targets = copy.deepcopy(plain)
@@ -89,7 +91,9 @@ def test_that_dqns_gradient_steps_are_those_of_plain_torch(dqn, double_q, huber_
             next_q = targets[task](batch["new_obs"])[0]
             best = (plain[task] if double_q else targets[task])(batch["new_obs"])[0].argmax(-1)
             value = next_q[torch.arange(6), best]
-            y = batch["rewards"] + 0.9 * (1 - batch["terminations"]) * value
+            powers = torch.tensor([0.0, *(0.9**m for m in range(1, n_step + 1))])
+            assert all((powers - discount).abs().min() < 1e-6 for discount in batch["discounts"])
+            y = batch["rewards"] + batch["discounts"] * value
         error = plain[task](batch["obs"])[0][torch.arange(6), batch["actions"]] - y
         square = 0.5 * error**2
         per_row = (

@@ -96,3 +96,25 @@ def test_that_no_mask_is_needed_where_all_actions_are_legal(dqn, fragments):
     replay.add(fragments[1])
     one = Minibatches(replay, dqn().module_spaces("long"), ["long"], N, ("observations",), "cpu")
     assert one.draw()["legal_actions"] is None
+
+
+def test_that_stacked_frames_stay_frame_by_frame_in_memory_and_in_their_rows(dqn):
+    tasks = {"narrow": {"env": "ALE/Pong-v5", "env_config": {"frame_stack": 2}}, "wide": "ALE/Breakout-v5"}
+    config = dqn(network=None).multi_task(tasks=tasks)
+    replay = TaskReplay(tasks, capacity=100, seed=0)
+    fragments = {f.task: f for f in MultiTaskEnvRunner(config=config, worker_index=0).sample()}
+    for fragment in fragments.values():
+        replay.add(fragment)
+    shared = config.task_set.shared()
+    columns = ("observations", "next_observations")
+    minibatches = Minibatches(replay, shared, tasks, 4, columns, "cpu")
+    for _ in range(3):  # the first allocates, later ones write again
+        batch = minibatches.draw()
+        for name in ("obs", "new_obs"):
+            assert batch[name].shape == (8, 84, 84, 4) and batch[name].dtype == torch.uint8
+            assert batch[name].permute(0, 3, 1, 2).is_contiguous()
+            assert not batch[name][:4, ..., 2:].any()
+            for task, rows, depth in (("narrow", slice(4), 2), ("wide", slice(4, 8), 4)):
+                stored = fragments[task].observations.reshape(-1, 84, 84, depth)
+                for observation in batch[name][rows, ..., :depth].numpy():
+                    assert any((observation == each).all() for each in stored)

@@ -1,6 +1,5 @@
 """A whole ActorMimic in one process: train, evaluate, save, restore."""
 
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -49,15 +48,22 @@ def snapshot(algo):
         "acting": {name: p.detach().clone() for name, p in runner.module["student"].state_dict().items()},
         "moments": [s["exp_avg"].clone() for s in optimizer.state.values()],
         "lr": optimizer.param_groups[0]["lr"],
-        "replay": pickle.dumps(
-            {t: [r.get_state() for r in rs.values()] for t, rs in learner.replay._rings.items()}
-        ),
+        "replay": plain({t: [r.get_state() for r in rs.values()] for t, rs in learner.replay._rings.items()}),
         "updates": learner.num_updates,
         "owed": algo._minibatches_owed,
         "iteration": algo.iteration,
         "env_steps": algo._env_steps_lifetime(),
         "runner_steps": runner.num_env_steps_sampled_lifetime,
     }
+
+
+def plain(state):
+    """Copies that `==` compares; pickles of equal arrays differ in whether they share a dtype."""
+    if isinstance(state, np.ndarray):
+        return state.dtype.str, state.shape, state.tobytes()
+    if isinstance(state, dict):
+        return {key: plain(value) for key, value in state.items()}
+    return [plain(value) for value in state] if isinstance(state, list | tuple) else state
 
 
 def assert_equal(one, other):

@@ -31,6 +31,15 @@ def test_that_a_seed_decides_everything(tasks):
     assert play_randomly(tasks, seed=1) != play_randomly(tasks, seed=2)
 
 
+def test_that_an_epoch_is_what_ends_in_so_many_steps(tasks):
+    actor = RandomPlayer().actor(tasks, 1)
+    scores = play(tasks, actor, num_envs=1, num_steps=200, epsilon=0.0, seed=0)
+    for played in scores.values():
+        assert played.finished and played.env_steps() == 200
+        assert 100 < sum(played.lengths) <= 200  # neither game lasts 100 steps at random
+    assert scores["pole"].returns == tuple(map(float, scores["pole"].lengths))
+
+
 def test_that_rewards_are_not_clipped():
     tasks = TaskSet.from_config({"hill": {"env": "Taxi-v3", "wrappers": [_Observe], "max_episode_steps": 20}})
     assert min(play_randomly(tasks, seed=0)["hill"].returns) < -20
@@ -57,6 +66,14 @@ def test_that_playing_in_parallel_is_playing():
     assert list(scores) == ["random", "another"]
     alone = play(tasks, RandomPlayer().actor(tasks, 5), num_envs=5, **options)
     assert scores["random"] == scores["another"] == alone
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_that_epochs_are_played_in_one_environment():
+    tasks = TaskSet.from_config({"pole": "CartPole-v1"})
+    options = {"num_steps": 90, "epsilon": 0.0, "seed": 3}
+    scores = play_in_parallel({"random": RandomPlayer()}, tasks, **options)
+    assert scores["random"] == play(tasks, RandomPlayer().actor(tasks, 1), num_envs=1, **options)
 
 
 def test_that_a_folder_that_is_no_checkpoint_is_refused(tmp_path):

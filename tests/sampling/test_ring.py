@@ -14,6 +14,10 @@ def transitions_of(slots, rows):
     return [t for slot in slots[-(rows - 1) :] for t in slot if t is not None]
 
 
+def ring_of(rows, fragment):
+    return Ring.for_fragments((rows - 1) * fragment.actions.shape[1], fragment)
+
+
 def draw(ring, size, seed=0):
     index = ring.draw(size, np.random.default_rng(seed))
     return {name: ring.take(name, index) for name in COLUMNS}
@@ -25,7 +29,7 @@ def draw(ring, size, seed=0):
 def test_that_a_ring_holds_the_newest_transitions_of_random_fragments(mode, rows, gaps):
     world = World(mode)
     fragment, slots = world.play(2)
-    ring = Ring.for_fragments(rows, fragment)
+    ring = ring_of(rows, fragment)
     ring.add(fragment)
     for i in range(40):
         if i % 3 == 2 and gaps != "no gaps":
@@ -46,7 +50,7 @@ def test_that_a_ring_holds_the_newest_transitions_of_random_fragments(mode, rows
 def test_that_drawing_is_uniform(mode):
     world = World(mode)
     slots = []
-    ring = Ring.for_fragments(20, World(mode).play(1)[0])
+    ring = ring_of(20, World(mode).play(1)[0])
     for _ in range(6):
         fragment, new_slots = world.play(9)
         world.reset()
@@ -62,7 +66,7 @@ def test_that_drawing_is_uniform(mode):
 @pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.float32, np.float64])
 def test_that_observations_keep_their_dtype(dtype):
     fragment, slots = World(dtype=dtype).play(5)
-    ring = Ring.for_fragments(9, fragment)
+    ring = ring_of(9, fragment)
     ring.add(fragment)
     rows = draw(ring, 50)
     assert rows["observations"].dtype == rows["next_observations"].dtype == dtype
@@ -75,7 +79,7 @@ def test_that_observations_keep_their_dtype(dtype):
 def test_that_a_restored_ring_is_the_same_bit_for_bit_and_goes_on(dtype, fragments):
     world, rows = World(dtype=dtype), 11
     first, slots = world.play(4)
-    ring = Ring.for_fragments(rows, first)
+    ring = ring_of(rows, first)
     ring.add(first)
     for _ in range(fragments - 1):
         fragment, new_slots = world.play(4)
@@ -94,16 +98,16 @@ def test_that_a_restored_ring_is_the_same_bit_for_bit_and_goes_on(dtype, fragmen
 
 def test_that_boolean_frames_are_saved_in_an_eighth_of_their_memory():
     fragment, _ = World(dtype=np.bool_).play(40)
-    ring = Ring.for_fragments(100, fragment)
+    ring = ring_of(100, fragment)
     ring.add(fragment)
-    packed, shape = ring.get_state()["columns"]["observations"]
+    packed, shape = ring.get_state()["columns"]["frames"]
     assert shape == (41, 3, 25)
     assert packed.nbytes == -(-41 * 3 * 25 // 8)
 
 
 def test_that_rows_can_be_written_into_given_arrays():
     fragment, _ = World().play(30)
-    ring = Ring.for_fragments(9, fragment)
+    ring = ring_of(9, fragment)
     ring.add(fragment)
     index = ring.draw(7, np.random.default_rng(0))
     for name in ("observations", "next_observations"):
@@ -114,7 +118,7 @@ def test_that_rows_can_be_written_into_given_arrays():
 
 def test_that_a_ring_copies_and_leaves_the_fragment_to_its_owner():
     fragment, slots = World().play(6)
-    ring = Ring.for_fragments(20, fragment)
+    ring = ring_of(20, fragment)
     ring.add(fragment)
     before = draw(ring, 100)
     fragment.observations[...] = 0
@@ -122,3 +126,41 @@ def test_that_a_ring_copies_and_leaves_the_fragment_to_its_owner():
     after = draw(ring, 100)
     check_rows(before, transitions_of(slots, 20))
     assert all((before[name] == after[name]).all() for name in COLUMNS)
+
+
+@MODES
+@pytest.mark.parametrize("n_step", [1, 2, 4])
+@pytest.mark.parametrize("gap", ["no gap", "reset", "lost fragment"])
+def test_n_step_returns_against_a_walk_along_plain_transitions(mode, n_step, gap):
+    gamma, world = 0.9, World(mode)
+    first, slots = world.play(30)
+    ring = ring_of(45, first)
+    ring.add(first)
+    if gap != "no gap":
+        world.reset() if gap == "reset" else world.play(4)
+        slots.append([None] * world.num_envs)
+    second, new_slots = world.play(30)
+    ring.add(second)
+    slots += new_slots
+    index = ring.draw(3000, np.random.default_rng(0))
+    returns, discounts, last = ring.take_n_step(index, n_step, gamma)
+    starts, following = ring.take("observations", index), ring.take("next_observations", last)
+    position = {
+        t.observation.tobytes(): (row, b) for row, slot in enumerate(slots) for b, t in enumerate(slot) if t
+    }
+    lengths = set()
+    for i, start in enumerate(starts):
+        row, b = position[start.tobytes()]
+        total, steps, transition = 0.0, 0, None
+        while steps < n_step and row + steps < len(slots) and slots[row + steps][b] is not None:
+            transition = slots[row + steps][b]
+            total += gamma**steps * transition.reward
+            steps += 1
+            if transition.terminated or transition.truncated:
+                break
+        lengths.add(steps)
+        assert returns[i] == pytest.approx(total, abs=1e-5)
+        assert discounts[i] == pytest.approx(0.0 if transition.terminated else gamma**steps)
+        if not transition.terminated:
+            assert (following[i] == transition.next_observation).all()
+    assert lengths == set(range(1, n_step + 1))

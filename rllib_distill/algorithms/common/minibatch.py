@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
-from torch import Tensor
 
+from rllib_distill.algorithms.common.host_buffers import HostBuffers
 from rllib_distill.sampling import TaskReplay
 from rllib_distill.tasks import SharedSpaces
 
-_FRAMES = {"observations": Columns.OBS, "next_observations": Columns.NEXT_OBS}
+_OBSERVATIONS = {"observations": Columns.OBS, "next_observations": Columns.NEXT_OBS}
 EXPERT_OUTPUTS = "expert_outputs"
 EXPERT_FEATURES = "expert_features"
 LEGAL_ACTIONS = "legal_actions"
@@ -21,7 +21,7 @@ LEGAL_ACTIONS = "legal_actions"
 class Minibatches:
     """Draws `n` rows per task and lays them out task by task: row `i * n + j` is the j-th of task i.
 
-    The arrays are allocated once and written again by the next draw.
+    The arrays are allocated once and written again by later draws: a minibatch is good until the next draw.
     """
 
     def __init__(
@@ -48,13 +48,7 @@ class Minibatches:
         self.tasks = tuple(tasks)
         self._n = rows_per_task
         self._columns = tuple(columns)
-        self._device = device
-        space = spaces.observation_space
-        rows = len(self.tasks) * rows_per_task
-        self._frames = {
-            name: np.zeros((rows, *space.shape), space.dtype) for name in _FRAMES if name in self._columns
-        }
-        self._expert_outputs = np.zeros((rows, spaces.num_actions), np.float32)
+        self._buffers = HostBuffers(device)
         legal = np.stack([spaces.legal_actions[task] for task in self.tasks]).repeat(rows_per_task, axis=0)
         self._legal_actions = None if legal.all() else torch.from_numpy(legal).to(device)
 
@@ -62,42 +56,52 @@ class Minibatches:
         """A minibatch of `N = tasks * n` rows.
 
         Returns:
-            What the columns ask for, of: `obs` and `next_obs` `(N, *observation)`; `actions` `(N,)`, common
-            ones; `rewards` and `terminations` `(N,)` float32; `expert_outputs` `(N, A)`, 0 at illegal
-            actions; `expert_features`, a list of `(n, F_i)` per task; and always `legal_actions`, `(N, A)`
-            bool, or None if all are legal.
+            What the columns ask for: `obs` and `next_obs` `(N, *observation)`; `actions` `(N,)`, common
+            ones; other numbers `(N,)`, of which `terminations` are made float32; `expert_outputs` `(N, A)`,
+            0 at illegal actions; `expert_features`, a list of `(n, F_i)` per task; and always
+            `legal_actions`, `(N, A)` bool, or None if all are legal.
         """
-        parts = [self._draw_task(i, task) for i, task in enumerate(self.tasks)]
+        self._buffers.turn()
+        for i, task in enumerate(self.tasks):
+            self._draw_task(i, task)
         batch: dict[str, Any] = {LEGAL_ACTIONS: self._legal_actions}
-        for name, frames in self._frames.items():
-            batch[_FRAMES[name]] = self._tensor(frames)
-        if EXPERT_OUTPUTS in self._columns:
-            batch[EXPERT_OUTPUTS] = self._tensor(self._expert_outputs)
-        if EXPERT_FEATURES in self._columns:
-            batch[EXPERT_FEATURES] = [self._tensor(part[EXPERT_FEATURES]) for part in parts]
-        for name in ("actions", "rewards", "terminations"):
-            if name in self._columns:
-                column = self._tensor(np.concatenate([part[name] for part in parts]))
-                batch[name] = column.float() if name == "terminations" else column
+        for name in self._columns:
+            if name == EXPERT_FEATURES:
+                batch[name] = [self._buffers.to_device(f"{name}/{task}") for task in self.tasks]
+            else:
+                batch[_OBSERVATIONS.get(name, name)] = self._buffers.to_device(name)
+        self._buffers.sent()
+        if "terminations" in batch:
+            batch["terminations"] = batch["terminations"].float()
         return batch
 
-    def _draw_task(self, i: int, task: str) -> dict[str, NDArray[Any]]:
+    def _draw_task(self, i: int, task: str) -> None:
         rows = slice(i * self._n, (i + 1) * self._n)
         whole = {
-            name: frames[rows]
-            for name, frames in self._frames.items()
-            if frames.shape[1:] == self._replay.observation_shape(task)
+            name: observations[rows]
+            for name in _OBSERVATIONS
+            if (observations := self._buffers.get(name)) is not None
+            and observations.shape[1:] == self._replay.observation_shape(task)
         }
         drawn = self._replay.sample(task, self._n, self._columns, out=whole)
-        for name in self._frames.keys() - whole.keys():
-            frames = drawn.pop(name)
-            self._frames[name][rows, ..., : frames.shape[-1]] = frames  # the other channels stay zero
         own = self._spaces.common_actions[task]
-        if EXPERT_OUTPUTS in drawn:
-            self._expert_outputs[rows, own] = drawn.pop(EXPERT_OUTPUTS)
-        if "actions" in drawn:
-            drawn["actions"] = own[drawn["actions"]]
-        return drawn
+        for name in self._columns:
+            values = drawn[name]
+            if name in whole:
+                continue
+            if name in _OBSERVATIONS:  # a task's further channels stay zero
+                to = self._buffer(name, self._spaces.observation_space.shape, values)
+                to[rows, ..., : values.shape[-1]] = values
+            elif name == EXPERT_OUTPUTS:
+                self._buffer(name, (self._spaces.num_actions,), values)[rows, own] = values
+            elif name == EXPERT_FEATURES:
+                self._buffer(f"{name}/{task}", values.shape[1:], values, num_rows=self._n)[:] = values
+            else:
+                self._buffer(name, (), values)[rows] = own[values] if name == "actions" else values
 
-    def _tensor(self, array: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(array).to(self._device)
+    def _buffer(
+        self, name: str, row_shape: tuple[int, ...], like: NDArray[Any], num_rows: int | None = None
+    ) -> NDArray[Any]:
+        num_rows = len(self.tasks) * self._n if num_rows is None else num_rows
+        buffer = self._buffers.get(name)
+        return self._buffers.make(name, (num_rows, *row_shape), like) if buffer is None else buffer

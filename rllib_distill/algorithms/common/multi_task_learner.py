@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.core.rl_module.apis import TargetNetworkAPI
 from ray.rllib.utils.metrics import (
     ALL_MODULES,
     NUM_ENV_STEPS_TRAINED,
@@ -16,6 +17,7 @@ from rllib_distill.algorithms.common.denormals import flush_denormals
 from rllib_distill.algorithms.common.fragment_data import FragmentData, num_sources
 from rllib_distill.algorithms.common.gradients import average_gradients, broadcast_from_first_rank
 from rllib_distill.algorithms.common.minibatch import Minibatches
+from rllib_distill.algorithms.common.optimizer_memory import lay_out_as_parameters
 from rllib_distill.algorithms.common.optimizers import make_optimizer
 from rllib_distill.sampling import TaskReplay
 
@@ -34,7 +36,11 @@ class MultiTaskLearner(TorchLearner):
     columns: tuple[str, ...] = ("observations",)
 
     def build(self) -> None:
-        """Builds modules and optimizers (RLlib), then the replay memory and equal weights on all ranks."""
+        """Builds modules and optimizers (RLlib), then the replay memory and equal weights on all ranks.
+
+        Then target networks, which no optimizer may see. Last, `torch_compile_learner` compiles all networks:
+        RLlib's own attempt at it passes over the modules of a MultiRLModule.
+        """
         super().build()
         config, num_learners = self.config, max(1, self.config.num_learners)
         self.num_updates = 0
@@ -44,6 +50,7 @@ class MultiTaskLearner(TorchLearner):
             capacity=-(-config.replay_capacity // num_learners),
             num_sources=num_sources(self._learner_index, num_learners, config.num_env_runners),
             seed=None if config.seed is None else config.seed + self._learner_index,
+            **self.replay_options(),
         )
         rows_per_task = config.train_batch_size_per_learner // len(config.task_set)
         self._minibatches = {
@@ -60,10 +67,19 @@ class MultiTaskLearner(TorchLearner):
         self._task_metrics: dict[tuple[str, str], torch.Tensor] = {}
         if num_learners > 1:
             broadcast_from_first_rank(p for module in self.module.values() for p in module.parameters())
+        for module in self.module.values():
+            if isinstance(module, TargetNetworkAPI):
+                module.make_target_networks()
+            if self.config.torch_compile_learner:
+                module.compile(self._torch_compile_cfg)
 
     def columns_of(self, module_id: str) -> tuple[str, ...]:
         """Replay columns that the module's loss reads."""
         return self.columns
+
+    def replay_options(self) -> dict[str, Any]:
+        """What else the replay memory is made with."""
+        return {}
 
     def tasks_of(self, module_id: str) -> tuple[str, ...]:
         """The module's tasks, in the order of a minibatch's rows."""
@@ -192,6 +208,8 @@ class MultiTaskLearner(TorchLearner):
         """Restores what `get_state` gave."""
         self._weights_seq_no = 0  # else RLlib keeps its weights where an older checkpoint is restored
         super().set_state(state)
+        for optimizer in self._named_optimizers.values():
+            lay_out_as_parameters(optimizer)
         self.num_updates = state.get(NUM_UPDATES, self.num_updates)
 
     def save_replay(self, folder: Path) -> None:

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import torch
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.torch.torch_compile_config import TorchCompileConfig
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 
-from rllib_distill.networks import build_network
+from rllib_distill.networks import Network, build_network
 
 FEATURES = "features"
 
@@ -17,8 +19,28 @@ class NetworkRLModule(TorchRLModule):
         """Builds `model_config["network"]` for this module's spaces."""
         super().setup()
         self.network = build_network(
-            self.model_config["network"], self.observation_space.shape, int(self.action_space.n)
+            self.model_config["network"],
+            self.observation_space.shape,
+            int(self.action_space.n),
+            mixed_precision=self.model_config["mixed_precision"],
         )
+
+    def compile(self, compile_config: TorchCompileConfig) -> None:
+        """Compiles the networks in place, at their next forward; names of weights stay what they are.
+
+        RLlib's way, compiling `_forward_train`, would leave out target networks.
+        """
+        # All networks share one `forward`, and torch gives up after 8 versions of a function: one for each
+        # network's sizes, with and without gradients.
+        limits = torch._dynamo.config
+        limits.recompile_limit = max(limits.recompile_limit, limits.accumulated_recompile_limit)
+        for network in self.children():
+            if isinstance(network, Network):
+                network.compile(
+                    backend=compile_config.torch_dynamo_backend,
+                    mode=compile_config.torch_dynamo_mode,
+                    **compile_config.kwargs,
+                )
 
     def train(self, mode: bool = True) -> "NetworkRLModule":
         """As torch's, but free where nothing changes: RLlib asks before every forward."""

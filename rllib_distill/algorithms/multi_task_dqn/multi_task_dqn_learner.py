@@ -14,13 +14,11 @@ from rllib_distill.losses import double_q_target, q_learning_target, td_loss
 class MultiTaskDQNLearner(MultiTaskLearner):
     """The loss of each module is the mean over its rows; modules share nothing, so the losses are summed."""
 
-    columns = ("observations", "next_observations", "actions", "rewards", "terminations")
+    columns = ("observations", "next_observations", "actions", "rewards", "discounts")
 
-    def build(self) -> None:
-        """Builds everything (base class), then target networks, which no optimizer may see."""
-        super().build()
-        for module in self.module.values():
-            module.make_target_networks()
+    def replay_options(self) -> dict[str, Any]:
+        """Returns of several steps are put together where rows are drawn."""
+        return {"n_step": self.config.n_step, "gamma": self.config.gamma}
 
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
@@ -37,13 +35,12 @@ class MultiTaskDQNLearner(MultiTaskLearner):
     @torch.no_grad()
     def _targets(self, module: Any, config: Any, batch: dict[str, Any]) -> torch.Tensor:
         next_batch = {Columns.OBS: batch[Columns.NEXT_OBS]}
-        discounts = config.gamma * (1.0 - batch["terminations"])
         q_target = module.forward_target(next_batch)
         legal = batch[LEGAL_ACTIONS]
         if not config.double_q:
-            return q_learning_target(batch["rewards"], discounts, q_target, legal_actions=legal)
+            return q_learning_target(batch["rewards"], batch["discounts"], q_target, legal_actions=legal)
         q_online = module.network(batch[Columns.NEXT_OBS])[0]
-        return double_q_target(batch["rewards"], discounts, q_target, q_online, legal_actions=legal)
+        return double_q_target(batch["rewards"], batch["discounts"], q_target, q_online, legal_actions=legal)
 
     def after_minibatch(self) -> None:
         """Moves the target networks every `target_network_update_freq` minibatches."""

@@ -1,0 +1,239 @@
+"""AtariVectorEnv and AtariEnv against `slow_atari`, an independent oracle, and what else they promise."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from rllib_distill.errors import DistillError
+from rllib_distill.tasks import TaskSet, TaskSpec
+from rllib_distill.tasks.multi_task_env import MultiTaskEnv
+
+pytest.importorskip("ale_py")
+
+from rllib_distill.tasks.atari import AtariEnv, AtariVectorEnv
+from tests.tasks.slow_atari import SlowAtari
+
+MINIMAL = {
+    "Pong": "NOOP FIRE RIGHT LEFT RIGHTFIRE LEFTFIRE",
+    "Breakout": "NOOP FIRE RIGHT LEFT",
+    "Freeway": "NOOP UP DOWN",
+}
+FULL = (
+    "NOOP FIRE UP RIGHT LEFT DOWN UPRIGHT UPLEFT DOWNRIGHT DOWNLEFT UPFIRE RIGHTFIRE LEFTFIRE DOWNFIRE "
+    "UPRIGHTFIRE UPLEFTFIRE DOWNRIGHTFIRE DOWNLEFTFIRE"
+)
+
+
+def play(env, steps, seed=0):
+    """The first observations, then what each step with random actions returned, `(B, ...)` each."""
+    rng = np.random.default_rng(seed)
+    played = [(env.reset(seed=seed)[0],)]
+    for _ in range(steps):
+        played.append(env.step(rng.integers(env.single_action_space.n, size=env.num_envs)))
+    return played
+
+
+def assert_same(played, other):
+    for step, same in zip(played, other, strict=True):
+        for array, equal in zip(step[:4], same[:4], strict=True):
+            np.testing.assert_array_equal(array, equal)
+
+
+def compare_with_oracle(game, steps, seed=0, num_envs=2, **options):
+    """Steps both; returns how often what happened."""
+    env = AtariVectorEnv(game, num_envs, **options)
+    settings = {"frame_stack": 4, "frame_skip": 4, "screen_size": 84, "max_num_frames_per_episode": 108_000}
+    oracle_settings = [options.get(name, default) for name, default in settings.items()]
+    oracles = [
+        SlowAtari(game, *oracle_settings, options.get("full_action_space", False)) for _ in range(num_envs)
+    ]
+    observations, infos = env.reset(seed=seed)
+    for b, oracle in enumerate(oracles):
+        oracle.seed(seed + b)
+        oracle.reset(noops=infos["episode_frame_number"][b])
+        oracle.assert_same(observations[b])
+    rng, seen = np.random.default_rng(seed), Counter()
+    for _ in range(steps):
+        actions = rng.integers(env.single_action_space.n, size=num_envs)
+        observations, rewards, terminations, truncations, infos = env.step(actions)
+        for b, oracle in enumerate(oracles):
+            score, life_lost, over, late = oracle.step(actions[b])
+            # A life lost in the very frame that the time is up is an end like a game that is over.
+            assert (rewards[b], infos["training_rewards"][b]) == (score, np.sign(score))
+            assert terminations[b] == (over or (life_lost and late))
+            assert truncations[b] == (late and not terminations[b])
+            assert infos["training_terminations"][b] == (over or life_lost)
+            if over or late:
+                oracle.assert_same(infos["final_obs"][b])
+                oracle.reset(noops=infos["episode_frame_number"][b])
+            oracle.assert_same(observations[b])
+            seen.update(score=score != 0, life=life_lost, over=over, late=late)
+    return seen
+
+
+@pytest.mark.parametrize("game", ["pong", "breakout", "freeway", "seaquest", "space_invaders"])
+def test_frames_rewards_and_ends_are_the_oracles(game):
+    seen = compare_with_oracle(game, 100)
+    assert seen["score"] or game in ("freeway", "seaquest")
+    assert seen["life"] or game != "breakout"
+
+
+@pytest.mark.parametrize(
+    ("steps", "options"),
+    [
+        (60, {"frame_skip": 30}),
+        (40, {"frame_skip": 1, "frame_stack": 1, "screen_size": 42}),
+        (60, {"frame_skip": 3, "frame_stack": 2, "screen_size": 64, "full_action_space": True}),
+        (40, {"frame_skip": 5, "max_num_frames_per_episode": 60}),
+        (40, {"frame_skip": 5, "max_num_frames_per_episode": 33, "noop_max": 0}),
+    ],
+)
+def test_options_are_the_oracles_over_ends_of_games(steps, options):
+    seen = compare_with_oracle("breakout", steps, seed=5, **options)
+    assert (seen["life"] > 4 and seen["over"] > 1) or options["frame_skip"] != 30
+    assert bool(seen["late"]) == ("max_num_frames_per_episode" in options)
+
+
+@pytest.mark.parametrize("name", MINIMAL)
+def test_a_task_has_the_papers_spaces_and_ales_names_of_the_actions(name):
+    tasks = TaskSet.from_config(
+        {
+            "minimal": f"ALE/{name}-v5",
+            "full": {"env": f"ALE/{name}-v5", "env_config": {"full_action_space": True}},
+        }
+    )
+    assert tasks["minimal"].action_meanings == tuple(MINIMAL[name].split())
+    assert tasks["full"].action_meanings == tuple(FULL.split())
+    for task in tasks.values():
+        env = task.spec.make_vector_env(2)
+        assert isinstance(env, AtariVectorEnv)
+        assert env.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
+        assert env.single_action_space.n == task.num_actions == len(task.action_meanings)
+        assert task.observation_space == env.single_observation_space
+        assert env.observation_space.shape == (2, 84, 84, 4)
+        assert env.reset(seed=0)[0] in env.observation_space
+
+
+def test_copy_i_is_seeded_with_seed_plus_i_whatever_the_threads():
+    env = AtariVectorEnv("breakout", 2, frame_skip=30, num_threads=2)
+    together = play(env, 25, seed=7)
+    assert_same(together, play(env, 25, seed=7))
+    assert_same(together, play(AtariVectorEnv("breakout", 2, frame_skip=30, num_threads=1), 25, seed=7))
+    assert any((step[0][0] != step[0][1]).any() for step in together)
+
+    alone, rng = AtariVectorEnv("breakout", 1, frame_skip=30), np.random.default_rng(7)
+    np.testing.assert_array_equal(alone.reset(seed=np.int64(8))[0][0], together[0][0][1])
+    for step in together[1:]:
+        np.testing.assert_array_equal(alone.step(rng.integers(4, size=2)[1:])[0][0], step[0][1])
+
+    by_int = env.reset(seed=7)[1]["episode_frame_number"]
+    np.testing.assert_array_equal(env.reset(seed=[7, 8])[1]["episode_frame_number"], by_int)
+    with pytest.raises(DistillError, match=r"got 1 seeds for 2 games"):
+        env.reset(seed=[7])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**40])
+def test_any_whole_number_is_a_seed(seed):
+    env = AtariVectorEnv("pong", 2)
+    first = env.reset(seed=seed)[1]["episode_frame_number"]
+    np.testing.assert_array_equal(env.reset(seed=seed)[1]["episode_frame_number"], first)
+
+
+def test_sticky_actions_change_the_games_and_are_seeded_too():
+    plain = play(AtariVectorEnv("pong", 1), 30)
+    sticky, again = (play(AtariVectorEnv("pong", 1, repeat_action_probability=0.25), 30) for _ in range(2))
+    assert_same(sticky, again)
+    np.testing.assert_array_equal(plain[0][0], sticky[0][0])
+    assert any((a[0] != b[0]).any() for a, b in zip(plain, sticky, strict=True))
+
+
+def test_a_game_starts_with_0_to_noop_max_no_ops():
+    env = AtariVectorEnv("pong", 8, noop_max=1)
+    assert set(env.reset(seed=0)[1]["episode_frame_number"].tolist()) == {0, 1}
+
+
+def test_learners_see_raw_rewards_and_whole_games_with_the_options_off():
+    options = {"reward_clipping": False, "terminal_on_life_loss": False, "frame_skip": 30}
+    env = AtariVectorEnv("space_invaders", 1, **options)
+    env.reset(seed=0)
+    rng, over, scores, lives = np.random.default_rng(0), False, [], []
+    while not over:
+        _, rewards, (over,), _, infos = env.step(rng.integers(6, size=1))
+        assert infos["training_rewards"] == rewards and infos["training_terminations"] == over
+        scores.append(rewards[0])
+        lives.append(infos["lives"][0])
+    assert max(scores) > 1 and set(lives[:-1]) == {3, 2, 1}
+
+
+def test_no_end_of_a_game_is_taken_for_a_lost_life():
+    env = AtariVectorEnv("amidar", 1, frame_skip=30, noop_max=0)  # begins with 0 lives for a moment
+    assert env.reset(seed=0)[1]["lives"] == 0
+    frames, rng = 0, np.random.default_rng(0)
+    for _ in range(300):
+        _, _, terminations, _, infos = env.step(rng.integers(env.single_action_space.n, size=1))
+        if infos["episode_frame_number"] < frames:
+            break
+        assert not terminations
+        frames = infos["episode_frame_number"]
+    assert terminations
+
+
+@pytest.mark.parametrize(
+    ("settings", "length"),
+    [
+        ({"max_num_frames_per_episode": 40}, 10),
+        ({"max_num_frames_per_episode": 42}, 11),
+        ({"max_episode_steps": 7}, 7),
+        ({"max_episode_steps": 7, "frame_skip": 5}, 7),
+        ({"max_episode_steps": 7, "wrappers": ["gymnasium.wrappers.FlattenObservation"]}, 7),
+    ],
+)
+def test_long_episodes_are_truncated_not_terminated(settings, length):
+    config = {"env": "ALE/Freeway-v5", "env_config": dict(settings)}
+    for key in ("max_episode_steps", "wrappers"):
+        if key in settings:
+            config[key] = config["env_config"].pop(key)
+    env = TaskSpec.from_config("freeway", config).make_vector_env(2)
+    assert isinstance(env, SyncVectorEnv) == ("wrappers" in settings)
+    played = play(env, length)[1:]
+    assert [step[3].all() for step in played] == [False] * (length - 1) + [True]
+    assert not any(step[2].any() or step[4]["training_terminations"].any() for step in played)
+
+
+def test_one_game_is_as_in_the_vector_env_and_ends_with_its_own_last_observation():
+    env, games = AtariEnv("breakout", frame_skip=30), AtariVectorEnv("breakout", 1, frame_skip=30)
+    rng = np.random.default_rng(0)
+    np.testing.assert_array_equal(env.reset(seed=3)[0], games.reset(seed=3)[0][0])
+    terminated, life_losses = False, 0
+    while not terminated:
+        action = rng.integers(4)
+        observation, reward, terminated, truncated, info = env.step(action)
+        stacks, rewards, terminations, truncations, infos = games.step(np.array([action]))
+        assert (reward, terminated, truncated) == (rewards[0], terminations[0], truncations[0])
+        assert info["training_terminations"] == infos["training_terminations"][0]
+        np.testing.assert_array_equal(observation, (infos["final_obs"] if terminated else stacks)[0])
+        life_losses += bool(info["training_terminations"] and not terminated)
+    assert life_losses == 4 and (observation != stacks[0]).any()
+    assert env.get_action_meanings() == MINIMAL["Breakout"].split()
+
+
+def test_passes_gymnasiums_env_checker():
+    check_env(AtariEnv("pong"), skip_render_check=True)
+
+
+def test_two_games_in_the_multi_agent_env():
+    games = {"breakout": "ALE/Breakout-v5", "pong": {"env": "ALE/Pong-v5", "max_episode_steps": 5}}
+    env = MultiTaskEnv({"tasks": games})
+    played = set()
+    for episode in range(6):
+        observations, _ = env.reset(seed=0 if episode == 0 else None)
+        (task,) = env.agents
+        for _ in range(5):
+            observations, _, terminated, truncated, _ = env.step({task: 1})
+            assert observations[task] in env.observation_spaces[task]
+        assert truncated["__all__"] == (task == "pong") and not terminated["__all__"]
+        played.add(task)
+    assert played == set(games)
