@@ -21,6 +21,7 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, SAMPLE_TIMER
 from rllib_distill.sampling.actors import Actor, ExpertActor, JointActor, ModuleActor, RandomActor
 from rllib_distill.sampling.episode_metrics import EpisodeMetrics
 from rllib_distill.sampling.fragment import EpisodeReturns, Fragment
+from rllib_distill.sampling.memory_habits import keep_large_tensors_cheap
 from rllib_distill.sampling.play import EpochReturns, play_episodes, play_steps
 from rllib_distill.sampling.task_envs import TaskEnvs
 
@@ -41,6 +42,7 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
     def __init__(self, config: Any, **kwargs: Any):
         """Makes environments, modules and experts; see RLlib's EnvRunner for the arguments."""
         super().__init__(config=config, **kwargs)
+        keep_large_tensors_cheap()
         self._callbacks = [cls() for cls in _as_list(self.config.callbacks_class)]
         self._rng = np.random.default_rng(self._seed)
         self._device = get_device(

@@ -19,7 +19,7 @@ from rllib_distill.algorithms.common.gradients import average_gradients, broadca
 from rllib_distill.algorithms.common.minibatch import Minibatches
 from rllib_distill.algorithms.common.optimizer_memory import lay_out_as_parameters
 from rllib_distill.algorithms.common.optimizers import make_optimizer
-from rllib_distill.sampling import TaskReplay
+from rllib_distill.sampling import TaskReplay, keep_large_tensors_cheap
 
 NUM_UPDATES = "num_updates_lifetime"
 MODULE_STATE_AFTER_UPDATE = "_rl_module_state_after_update"  # RLlib's key, where it has no constant
@@ -42,6 +42,7 @@ class MultiTaskLearner(TorchLearner):
         RLlib's own attempt at it passes over the modules of a MultiRLModule.
         """
         super().build()
+        keep_large_tensors_cheap()
         config, num_learners = self.config, max(1, self.config.num_learners)
         self.num_updates = 0
         self.logs_minibatch = False
