@@ -25,6 +25,12 @@ from rllib_distill.tasks.task_spec import TaskSpec
 
 FORMAT = "rllib_distill.scores/1"
 _DERIVED = ("env", "env_config", "policies", "simple_optimizer")  # from `tasks`, or of no use
+_RULES = {
+    "frame_skip": 4,
+    "noop_max": 30,
+    "repeat_action_probability": 0,
+    "max_num_frames_per_episode": 108_000,
+}
 _PACKAGES = ("rllib-distill", "ray", "torch", "numpy", "gymnasium")
 
 
@@ -143,12 +149,15 @@ def make_report(
 def games_of(specs: Mapping[str, TaskSpec]) -> dict[str, str]:
     """Task -> the game of the table in `atari_scores` that it is; tasks that are none are left out.
 
-    A game in a mode or difficulty that the user chose is another game, with other scores.
+    Wrapped, with sticky actions or shorter episodes it is another game, with other scores.
     """
     games = {
         name: atari_game(spec.env)
         for name, spec in specs.items()
-        if "ALE/" in str(spec.env) and not {"mode", "difficulty"} & spec.env_config.keys()
+        if "ALE/" in str(spec.env)
+        and not spec.wrappers
+        and spec.max_episode_steps is None
+        and all(spec.env_config.get(option, default) == default for option, default in _RULES.items())
     }
     return {name: game for name, game in games.items() if game}
 

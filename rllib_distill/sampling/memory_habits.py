@@ -14,7 +14,8 @@ def keep_large_tensors_cheap() -> None:
     - Given a seed, RLlib asks torch for deterministic algorithms, and torch then also fills every new tensor,
       in case someone reads what was never written. Nobody here does.
     - glibc gives the memory of large arrays back to the system when they are dropped, and asks for it again,
-      page by page, for the next minibatch. It keeps up to 256 MiB instead. Other C libraries are left alone.
+      page by page, for the next minibatch. It keeps up to 256 MiB instead, of arrays up to 32 MiB (its
+      limit). Other C libraries are left alone.
     """
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set by a module class
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -1,32 +1,27 @@
 """An RLlib EnvRunner that steps all tasks side by side and returns columns, not lists of episodes."""
 
-from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
-import ray
 import torch
-from gymnasium.spaces import Discrete
 from ray.rllib.callbacks.utils import make_callback
-from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
-from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 from ray.rllib.env.env_runner import EnvRunner
-from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.framework import get_device
-from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, SAMPLE_TIMER, WEIGHTS_SEQ_NO
+from ray.rllib.utils.metrics import SAMPLE_TIMER
 
 from rllib_distill.sampling.actors import Actor, ExpertActor, JointActor, ModuleActor, RandomActor
 from rllib_distill.sampling.episode_metrics import EpisodeMetrics
 from rllib_distill.sampling.fragment import EpisodeReturns, Fragment
 from rllib_distill.sampling.memory_habits import keep_large_tensors_cheap
 from rllib_distill.sampling.play import EpochReturns, play_episodes, play_steps
+from rllib_distill.sampling.runner_state import RunnerState
 from rllib_distill.sampling.task_envs import TaskEnvs
 
 
-class MultiTaskEnvRunner(EnvRunner, Checkpointable):
+class MultiTaskEnvRunner(RunnerState, EnvRunner):
     """Plays every task in a gymnasium vector env of its own, in lock step.
 
     Each step is one batched forward per acting module over the rows of all tasks mapped to it. `sample()`
@@ -86,6 +81,9 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
             random_actions: Whether to act uniformly at random instead.
             force_reset: Whether to begin with new episodes.
 
+        In evaluation, `num_timesteps` makes an epoch of new episodes, of which those count that end in time;
+        with `evaluation_duration="auto"`, which asks for a bit at a time, episodes go on from call to call.
+
         Returns:
             A `Fragment` per task, or an `EpisodeReturns` per task.
 
@@ -105,7 +103,7 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
             if num_episodes is not None:
                 actor = self._random_actor if random_actions else self._module_actor
                 samples: list[Any] = self._sample_episodes(num_episodes, epsilon, actor)
-            elif self.config.in_evaluation and num_timesteps is not None:
+            elif num_timesteps is not None and self._plays_epochs:
                 actor = self._random_actor if random_actions else self._module_actor
                 samples = self._sample_epoch(num_timesteps, epsilon, actor)
             else:
@@ -162,16 +160,21 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
             for task, finished in episodes.items()
         ]
 
+    @property
+    def _plays_epochs(self) -> bool:
+        return bool(self.config.in_evaluation) and self.config.evaluation_duration != "auto"
+
     def _sample_epoch(self, num_timesteps: int, epsilon: float, actor: Actor) -> list[EpochReturns]:
         self._reset_envs()
         epochs = play_steps(
             self._envs,
             lambda observations: actor(observations, epsilon, self._rng),
-            max(1, -(-num_timesteps // len(self._envs))),
+            -(-num_timesteps // len(self._envs)),
         )
         self._reset_envs()
         for task, epoch in epochs.items():
-            self._episodes.add_evaluation(task, epoch.episodes)
+            if epoch.finished:  # a piece of a game has no score
+                self._episodes.add_evaluation(task, epoch.episodes)
         self._episodes.count_steps({task: epoch.steps for task, epoch in epochs.items()})
         return [epoch.returns(task) for task, epoch in epochs.items()]
 
@@ -252,16 +255,7 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
         for envs in self._envs.values():
             envs.reset()
 
-    # -- RLlib's EnvRunner and Checkpointable --------------------------------------------------------------
-
-    def get_spaces(self) -> dict[str, Any]:
-        """Module id -> (observation space, action space), and the tasks' own under RLlib's key."""
-        specs = self.config.get_multi_rl_module_spec().rl_module_specs
-        modules = {mid: (spec.observation_space, spec.action_space) for mid, spec in specs.items()}
-        own: dict[str, Any] = {
-            name: (task.observation_space, Discrete(task.num_actions)) for name, task in self._tasks.items()
-        }
-        return {INPUT_ENV_SINGLE_SPACES: own, **modules}
+    # -- RLlib's EnvRunner ---------------------------------------------------------------------------------
 
     def get_metrics(self) -> Any:
         """Reduced metrics of the episodes that ended and the steps made since the last call."""
@@ -277,42 +271,6 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
         for envs in self._envs.values():
             envs.env.close()
         self._envs = {}
-
-    def get_state(
-        self,
-        components: str | Collection[str] | None = None,
-        *,
-        not_components: str | Collection[str] | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """The step counter and, unless left out, the modules' weights. Experts are never part of it."""
-        state: dict[str, Any] = {NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime}
-        if self._check_component(COMPONENT_RL_MODULE, components, not_components):
-            state[COMPONENT_RL_MODULE] = cast(MultiRLModule, self.module).get_state(**kwargs)
-            state[WEIGHTS_SEQ_NO] = self._weights_seq_no
-        return state
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Takes over weights and the step counter.
-
-        Weights with a lower number than its own, too, which RLlib's runners refuse: they come from an older
-        checkpoint that was restored. States arrive in the order in which they were sent.
-        """
-        if COMPONENT_RL_MODULE in state:
-            weights = state[COMPONENT_RL_MODULE]
-            weights = ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights
-            cast(MultiRLModule, self.module).set_state(weights)
-            self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, self._weights_seq_no)
-        if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
-            self.num_env_steps_sampled_lifetime = state[NUM_ENV_STEPS_SAMPLED_LIFETIME]
-
-    def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """See RLlib's Checkpointable."""
-        return (), {"config": self.config}
-
-    def get_checkpointable_components(self) -> list[tuple[str, Any]]:
-        """See RLlib's Checkpointable."""
-        return [(COMPONENT_RL_MODULE, self.module)]
 
 
 def _forward(module: Any) -> Any:

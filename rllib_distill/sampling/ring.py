@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rllib_distill.errors import DistillError
 from rllib_distill.sampling.fragment import Fragment, forget_frames_before_reset
 
 _STEP_COLUMNS = ("actions", "rewards", "terminations", "truncations", "valid")
@@ -48,8 +49,18 @@ class Ring:
                 it was asked to could never be full enough.
             fragment: The first that will come.
         """
-        rows = -(-num_transitions // fragment.actions.shape[1]) + fragment.frame_stack
-        return cls(rows, _columns(fragment), fragment.frame_stack)
+        return cls(_num_rows(num_transitions, fragment), _columns(fragment), fragment.frame_stack)
+
+    def fits(self, num_transitions: int, fragment: Fragment) -> bool:
+        """Whether `for_fragments` would make a ring like this one."""
+        like = _columns(fragment)
+        return (
+            self.rows == _num_rows(num_transitions, fragment)
+            and self.frame_stack == fragment.frame_stack
+            and self._columns.keys() == like.keys()
+            and all(column.shape[1:] == like[name].shape[1:] for name, column in self._columns.items())
+            and all(column.dtype == like[name].dtype for name, column in self._columns.items())
+        )
 
     def __len__(self) -> int:
         """Number of rows that transitions may start from, valid or not, times environments."""
@@ -176,12 +187,20 @@ class Ring:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Ring":
         """The ring that `get_state` described."""
+        if "frame_stack" not in state:
+            raise DistillError(
+                "This replay memory was saved by an older version of rllib_distill. "
+                "Delete the checkpoint's folder 'replay' to go on with an empty one."
+            )
         columns = {name: _unpack(packed) for name, packed in state["columns"].items()}
         ring = cls(state["rows"], columns, state["frame_stack"])
         ring.head = state["head"]
         ring._next_start = state["next_start"]
         for name, column in columns.items():
-            ring._columns[name][: len(column)] = column
+            if len(column) == ring.rows:
+                ring._columns[name] = column  # no copy: it may be gigabytes
+            else:
+                ring._columns[name][: len(column)] = column
         ring._final_observations = dict(state["final_observations"])
         return ring
 
@@ -211,6 +230,10 @@ def _segments(first: int, last: int, head: int, rows: int) -> Iterator[tuple[sli
         length = min(last - first, rows - row)
         yield slice(first, first + length), slice(row, row + length)
         first += length
+
+
+def _num_rows(num_transitions: int, fragment: Fragment) -> int:
+    return -(-num_transitions // int(fragment.actions.shape[1])) + fragment.frame_stack
 
 
 def _columns(fragment: Fragment) -> dict[str, NDArray[Any]]:

@@ -1,5 +1,6 @@
 """One task's environments while they are played: vector env, current observations, running returns."""
 
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +46,7 @@ class TaskEnvs:
         self._ended = np.zeros(self.num_envs, np.bool_)
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
-        self.clock = 0
+        self.clock = secrets.randbits(62)  # so that a replaced runner's time does not seem to go on
 
     def reset(self, seed: int | None = None) -> None:
         """Starts new episodes everywhere; the clock jumps, so that replay sees the gap."""

@@ -1,5 +1,6 @@
 """The replay memory that lives in a learner: one per task, sampled in equal shares."""
 
+import logging
 import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from rllib_distill.sampling.fragment import Fragment
 from rllib_distill.sampling.ring import Ring
+
+logger = logging.getLogger(__name__)
 
 
 class TaskReplay:
@@ -44,6 +47,7 @@ class TaskReplay:
         self._n_step = n_step
         self._gamma = gamma
         self._rings: dict[str, dict[int, Ring]] = {task: {} for task in tasks}
+        self._restored: dict[str, set[int]] = {task: set() for task in tasks}  # sources not heard of since
         self._rng = np.random.default_rng(seed)
 
     @property
@@ -69,9 +73,17 @@ class TaskReplay:
 
     def add(self, fragment: Fragment) -> None:
         """Stores a fragment, over the oldest steps of its source once the memory is full."""
-        rings = self._rings[fragment.task]
+        rings, restored = self._rings[fragment.task], self._restored[fragment.task]
+        share = -(-self.capacity // self._num_sources)
+        if fragment.source in restored:
+            restored.discard(fragment.source)
+            if not rings[fragment.source].fits(share, fragment):
+                logger.warning("Task %r has other sizes than what was restored of it.", fragment.task)
+                del rings[fragment.source]
         if fragment.source not in rings:
-            rings[fragment.source] = Ring.for_fragments(-(-self.capacity // self._num_sources), fragment)
+            while restored and len(rings) >= self._num_sources:  # of other runners than there are now
+                del rings[restored.pop()]
+            rings[fragment.source] = Ring.for_fragments(share, fragment)
         rings[fragment.source].add(fragment)
 
     def sample(
@@ -126,12 +138,21 @@ class TaskReplay:
             pickle.dump(state, file, protocol=pickle.HIGHEST_PROTOCOL)
 
     def load(self, path: Path) -> None:
-        """Restores what `save` wrote."""
+        """Restores what `save` wrote.
+
+        If capacity, environments or labels are others now, a task's memory starts empty when its next
+        fragment comes; what other runners than today's had sampled goes when today's need the room.
+
+        Raises:
+            DistillError: An older version saved it.
+        """
         with path.open("rb") as file:
             state = pickle.load(file)
         self._rng.bit_generator.state = state["rng"]
-        for task, rings in state["rings"].items():
-            self._rings[task] = {source: Ring.from_state(ring) for source, ring in rings.items()}
+        for task, states in state["rings"].items():
+            # One by one: each takes as much memory again as its ring until it is gone.
+            self._rings[task] = {source: Ring.from_state(states.pop(source)) for source in list(states)}
+            self._restored[task] = set(self._rings[task])
 
     def _draw_parts(self, rings: list[Ring], size: int) -> list[tuple[Ring, NDArray[np.int64]]]:
         lengths = np.array([len(ring) for ring in rings], float)

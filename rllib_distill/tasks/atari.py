@@ -1,7 +1,6 @@
 """Atari games (Bellemare et al., 2013) on ALE's C++ vector env, with the preprocessing of the DQN papers."""
 
 from collections.abc import Sequence
-from inspect import Parameter, signature
 from typing import Any
 
 import gymnasium as gym
@@ -11,9 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from rllib_distill.errors import DistillError, nearest
-
-MIN_SCREEN_SIZE = 8
+from rllib_distill.errors import DistillError
 
 
 class AtariVectorEnv(VectorEnv[NDArray[np.uint8], NDArray[np.int64], NDArray[Any]]):
@@ -93,7 +90,7 @@ class AtariVectorEnv(VectorEnv[NDArray[np.uint8], NDArray[np.int64], NDArray[Any
         self.action_space = batch_space(self.single_action_space, num_envs)
 
     def reset(
-        self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """Starts a new game everywhere.
 
@@ -112,7 +109,7 @@ class AtariVectorEnv(VectorEnv[NDArray[np.uint8], NDArray[np.int64], NDArray[Any
                 raise DistillError(
                     f"reset got {len(seed)} seeds for {self.num_envs} games: give one int, or one for each."
                 )
-            seeds = np.asarray(seed)
+            seeds = np.array([-1 if one is None else int(one) % (2**31 - 1) for one in seed])  # -1: as it is
         stacks, infos = self._ale.reset(seed=seeds, options=options)
         self._game_starts = _game_starts(infos)
         return _channels_last(stacks), infos
@@ -189,34 +186,6 @@ class AtariEnv(gym.Env[NDArray[np.uint8], int]):
         return observation, float(rewards[0]), terminated, truncated, _of_one(infos)
 
 
-def check_atari_options(options: dict[str, Any]) -> None:
-    """Checks an Atari task's `env_config`.
-
-    Raises:
-        DistillError: an unknown option (the nearest is named), or a value that ALE can't take.
-    """
-    known = {
-        name: parameter.default
-        for name, parameter in signature(AtariVectorEnv.__init__).parameters.items()
-        if parameter.kind is Parameter.KEYWORD_ONLY
-    }
-    least = {"noop_max": 0, "screen_size": MIN_SCREEN_SIZE}
-    for name, value in options.items():
-        if name not in known:
-            raise DistillError(f"unknown Atari option {name!r}. {nearest(name, known)}")
-        if isinstance(known[name], bool):
-            is_right, allowed = isinstance(value, bool), "true or false"
-        elif isinstance(known[name], int):
-            lowest = least.get(name, 1)
-            is_right = isinstance(value, int) and not isinstance(value, bool) and value >= lowest
-            allowed = f"a whole number of at least {lowest}"
-        else:
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            is_right, allowed = is_number and 0 <= value < 1, "a number in [0, 1)"
-        if not is_right:
-            raise DistillError(f"Atari option {name} is {value!r}; it must be {allowed}.")
-
-
 def _channels_last(stacks: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return stacks.transpose(0, 2, 3, 1)
 
@@ -228,4 +197,5 @@ def _game_starts(infos: dict[str, Any]) -> NDArray[np.int32]:
 
 
 def _of_one(infos: dict[str, Any]) -> dict[str, Any]:
-    return {name: values[0] for name, values in infos.items()}
+    """Without what is meant for learners: a wrapper may have changed rewards and ends since."""
+    return {name: values[0] for name, values in infos.items() if not name.startswith("training_")}

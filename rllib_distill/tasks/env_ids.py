@@ -50,9 +50,12 @@ def find_env_spec(env_id: str) -> EnvSpec:
     try:
         if module:
             import_module(module)
-        return gym.spec(name)
+        spec = gym.spec(name)
     except (gym.error.Error, ImportError) as error:
         raise DistillError(_unknown_id(env_id)) from error
+    if _is_classic_atari(spec):
+        raise DistillError(_classic_atari(spec))
+    return spec
 
 
 def _unknown_id(env_id: str) -> str:
@@ -61,9 +64,28 @@ def _unknown_id(env_id: str) -> str:
             register()
         except ImportError:
             continue
+    if _is_classic_atari(gym.registry.get(env_id)):
+        return _classic_atari(gym.registry[env_id])
     close = get_close_matches(env_id, gym.registry, n=1, cutoff=0.5)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     return (
         f"unknown environment id {env_id!r}. {hint}Allowed: an id that gymnasium.pprint_registry() lists, "
         "'module:id' for one that importing `module` registers, or in Python a class or a callable."
+    )
+
+
+def _is_classic_atari(spec: EnvSpec | None) -> bool:
+    """`PongNoFrameskip-v4` and the like, whose frames are raw and whose rules differ from id to id."""
+    return spec is not None and str(spec.entry_point).startswith("ale_py") and spec.namespace != "ALE"
+
+
+def _classic_atari(spec: EnvSpec) -> str:
+    same_game = (
+        known.id
+        for known in gym.registry.values()
+        if known.namespace == "ALE" and known.kwargs.get("game") == spec.kwargs.get("game")
+    )
+    return (
+        f"environment {spec.id!r} is one of Atari's classic ids, which differ in their preprocessing: write "
+        f"{next(same_game, 'ALE/<Game>-v5')!r}, and settings such as frame_skip in env_config."
     )

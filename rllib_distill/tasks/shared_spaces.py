@@ -108,7 +108,8 @@ def _common_observation_space(tasks: Mapping[str, HasSpaces]) -> Box:
             spaces = f"{one_line(first_task.observation_space)} and {one_line(task.observation_space)}"
             raise DistillError(
                 f"tasks {first!r} and {name!r} cannot share a student: they observe {spaces}; "
-                "all axes but the last, and the dtype, must agree: use wrappers, or leave one task out."
+                "all axes but the last, and the dtype, must agree: use wrappers (for Atari env_config: "
+                "{screen_size: 84}), or leave one task out."
             )
     boxes = [task.observation_space for task in tasks.values()]
     size = max((box.shape[-1] for box in boxes if box.shape), default=0)

@@ -10,7 +10,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import TimeLimit
 
 from rllib_distill.errors import DistillError, nearest
-from rllib_distill.tasks.atari import AtariEnv, AtariVectorEnv, check_atari_options
+from rllib_distill.tasks.atari import AtariEnv, AtariVectorEnv
+from rllib_distill.tasks.atari_options import check_atari_options
 from rllib_distill.tasks.env_ids import find_env_spec
 from rllib_distill.tasks.minatar import MinAtarVectorEnv
 
@@ -28,7 +29,8 @@ class TaskSpec:
     Attributes:
         name: the task's name, which is also its RLlib agent id.
         env: a gymnasium id, a class, or a callable that returns an environment.
-        env_config: keyword arguments for `gym.make`, the class or the callable.
+        env_config: keyword arguments for `gym.make`, the class or the callable; for an Atari id, options of
+            `AtariVectorEnv`.
         wrappers: dotted names or callables, each called with the environment, in this order.
         max_episode_steps: episodes are truncated after so many steps; None: as the environment says.
     """

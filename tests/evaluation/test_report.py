@@ -122,14 +122,16 @@ def test_that_there_is_no_such_column_without_such_games():
     assert "human" not in printed(score_table(board())) + score_csv(board())
 
 
-def test_that_only_ales_games_in_their_default_mode_are_games_of_the_table():
+def test_that_only_ales_games_by_the_papers_rules_are_games_of_the_table():
     envs = {
         "a": {"env": "ALE/SpaceInvaders-v5", "env_config": {"frame_stack": 4}},
-        "b": {"env": "ALE/SpaceInvaders-v5", "env_config": {"mode": 3}},
+        "b": {"env": "ALE/SpaceInvaders-v5", "env_config": {"repeat_action_probability": 0.25}},
         "c": "ALE/Tetris-v5",
         "d": "MinAtar/Breakout-v1",
         "e": "breakout",
         "f": TaskSpec,
+        "g": {"env": "ALE/Pong-v5", "max_episode_steps": 50},
+        "h": {"env": "ALE/Pong-v5", "wrappers": ["gymnasium.wrappers.FlattenObservation"]},
     }
     specs = {name: TaskSpec.from_config(name, env) for name, env in envs.items()}
     assert games_of(specs) == {"a": "space_invaders"}

@@ -204,3 +204,22 @@ def test_that_experts_never_move(make_runner):
         after = expert.network.state_dict()
         assert all((after[name] == value).all() for name, value in before[task].items())
         assert not any(p.requires_grad for p in expert.network.parameters())
+
+
+def test_that_an_epoch_of_evaluation_scores_whole_episodes_only(make_runner):
+    runner = make_runner(evaluating=True)
+    for num_timesteps, finished in ((6, [True, False]), (240, [True, True])):  # 1 step of each, and 40
+        epochs = runner.sample(num_timesteps=num_timesteps)
+        assert [epoch.finished for epoch in epochs] == finished
+        assert [epoch.env_steps() for epoch in epochs] == [num_timesteps / 2] * 2
+        returns = runner.get_metrics().get("agent_episode_returns_mean", {})
+        assert set(returns) == {epoch.task for epoch in epochs if epoch.finished}
+
+
+def test_that_automatic_evaluation_plays_on_from_call_to_call(make_runner):
+    runner = make_runner(evaluating=True)
+    runner.config.evaluation_duration = "auto"
+    for _ in range(3):
+        fragments = runner.sample(num_timesteps=12)  # 2 steps of each environment
+    assert [len(fragment) for fragment in fragments] == [2, 2]
+    assert set(runner.get_metrics()["agent_episode_returns_mean"]) == {"short", "long"}

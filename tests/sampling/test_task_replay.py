@@ -1,8 +1,11 @@
 """A memory per task, shared by several sources."""
 
+import pickle
+
 import numpy as np
 import pytest
 
+from rllib_distill.errors import DistillError
 from rllib_distill.sampling import Fragment, TaskReplay
 from tests.sampling.worlds import COLUMNS, NEXT_STEP, SAME_STEP, World, check_rows
 
@@ -92,3 +95,39 @@ def test_that_seeds_decide_what_is_drawn():
     rows = [filled(seed=seed)[0].sample("a", 50, ["rewards"])["rewards"] for seed in (1, 1, 2)]
     assert (rows[0] == rows[1]).all()
     assert (rows[0] != rows[2]).any()
+
+
+@pytest.mark.parametrize("change", ["capacity", "num_envs", "dtype"])
+def test_that_a_restored_task_starts_empty_where_sizes_changed(tmp_path, change):
+    replay, _ = filled(sources=1)
+    replay.save(tmp_path / "replay.pkl")
+    restored = TaskReplay(("a", "b"), capacity=90 if change == "capacity" else 120, seed=0)
+    restored.load(tmp_path / "replay.pkl")
+    options = {"num_envs": 4} if change == "num_envs" else {"dtype": np.float32} if change == "dtype" else {}
+    fragment, slots = World(task="a", **options).play(5)
+    restored.add(fragment)
+    held = [t for slot in slots for t in slot]
+    assert restored.num_transitions("a") == len(held)
+    check_rows(restored.sample("a", 50, COLUMNS), held)
+
+
+def test_that_what_other_runners_sampled_goes_when_todays_need_the_room(tmp_path):
+    replay, _ = filled(sources=2)  # 0 and 1
+    replay.save(tmp_path / "replay.pkl")
+    restored = TaskReplay(("a", "b"), capacity=120, num_sources=2, seed=0)
+    restored.load(tmp_path / "replay.pkl")
+    restored.add(World(task="a", source=1).play(5)[0])
+    restored.add(World(task="a", source=2).play(5)[0])
+    assert sorted(restored._rings["a"]) == [1, 2]
+
+
+def test_that_a_memory_of_an_older_version_is_refused_with_the_way_out(tmp_path):
+    replay, _ = filled(sources=1)
+    replay.save(tmp_path / "replay.pkl")
+    state = pickle.loads((tmp_path / "replay.pkl").read_bytes())
+    for rings in state["rings"].values():
+        for ring in rings.values():
+            del ring["frame_stack"]
+    (tmp_path / "replay.pkl").write_bytes(pickle.dumps(state))
+    with pytest.raises(DistillError, match=r"older version.*Delete the checkpoint's folder 'replay'"):
+        TaskReplay(("a", "b"), capacity=120, seed=0).load(tmp_path / "replay.pkl")

@@ -2,12 +2,14 @@
 
 from collections import Counter
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rllib_distill.errors import DistillError
+from rllib_distill.sampling.task_envs import TaskEnvs
 from rllib_distill.tasks import TaskSet, TaskSpec
 from rllib_distill.tasks.multi_task_env import MultiTaskEnv
 
@@ -200,7 +202,7 @@ def test_long_episodes_are_truncated_not_terminated(settings, length):
     assert isinstance(env, SyncVectorEnv) == ("wrappers" in settings)
     played = play(env, length)[1:]
     assert [step[3].all() for step in played] == [False] * (length - 1) + [True]
-    assert not any(step[2].any() or step[4]["training_terminations"].any() for step in played)
+    assert not any(step[2].any() or step[4].get("training_terminations", step[2]).any() for step in played)
 
 
 def test_one_game_is_as_in_the_vector_env_and_ends_with_its_own_last_observation():
@@ -213,9 +215,9 @@ def test_one_game_is_as_in_the_vector_env_and_ends_with_its_own_last_observation
         observation, reward, terminated, truncated, info = env.step(action)
         stacks, rewards, terminations, truncations, infos = games.step(np.array([action]))
         assert (reward, terminated, truncated) == (rewards[0], terminations[0], truncations[0])
-        assert info["training_terminations"] == infos["training_terminations"][0]
+        assert not [name for name in info if name.startswith("training")]  # a wrapper may know better
         np.testing.assert_array_equal(observation, (infos["final_obs"] if terminated else stacks)[0])
-        life_losses += bool(info["training_terminations"] and not terminated)
+        life_losses += bool(infos["training_terminations"][0] and not terminated)
     assert life_losses == 4 and (observation != stacks[0]).any()
     assert env.get_action_meanings() == MINIMAL["Breakout"].split()
 
@@ -237,3 +239,27 @@ def test_two_games_in_the_multi_agent_env():
         assert truncated["__all__"] == (task == "pong") and not terminated["__all__"]
         played.add(task)
     assert played == set(games)
+
+
+class EndsAfterThreeSteps(gym.Wrapper):
+    """Its rewards and ends are not the game's."""
+
+    def reset(self, **kwargs):
+        self.steps = 0
+        return super().reset(**kwargs)
+
+    def step(self, action):
+        observation, _, _, truncated, info = super().step(action)
+        self.steps += 1
+        return observation, 0.01, self.steps == 3, truncated, info
+
+
+def test_that_learners_see_the_rewards_and_ends_that_a_wrapper_makes():
+    spec = TaskSpec.from_config("pong", {"env": "ALE/Pong-v5", "wrappers": [EndsAfterThreeSteps]})
+    envs = TaskEnvs(spec.make_vector_env(1))
+    envs.reset(seed=0)
+    fragment = envs.new_fragment("pong", 0, 4)
+    for t in range(4):
+        envs.step(np.zeros(1, np.int64), fragment, t)
+    np.testing.assert_allclose(fragment.rewards[:3, 0], 0.01)
+    assert fragment.terminations[:, 0].tolist() == [False, False, True, False]

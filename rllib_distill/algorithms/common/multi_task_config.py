@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Self
 
-import torch
 from gymnasium.spaces import Discrete
 from ray import cloudpickle
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -15,15 +14,12 @@ from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
 from ray.util import log_once
 
 from rllib_distill.algorithms.common.module_of import ModuleOf
-from rllib_distill.algorithms.common.optimizers import check_optimizer
+from rllib_distill.algorithms.common.multi_task_checks import check_networks, check_sizes, check_values
 from rllib_distill.algorithms.common.settings import (
     Schedule,
-    check_number,
-    check_schedule,
     value_at,
 )
 from rllib_distill.errors import DistillError, nearest
-from rllib_distill.networks import build_network
 from rllib_distill.sampling import MultiTaskEnvRunner
 from rllib_distill.tasks import SharedSpaces, TaskSet
 from rllib_distill.tasks.multi_task_env import MultiTaskEnv
@@ -149,7 +145,10 @@ class MultiTaskConfig(AlgorithmConfig):
 
         Args:
             evaluation_epsilon: Probability of a random action in evaluation (default 0.01).
-            kwargs: RLlib's own; `evaluation_duration` counts episodes of every task.
+            kwargs: RLlib's own; `evaluation_duration` counts episodes of every task, or with the unit
+                `timesteps` steps of all tasks together: the papers' epochs of 125,000 steps per game. Of
+                these, episodes count that end in time; play them in one environment per task
+                (`evaluation_config={"num_envs_per_task": 1}`), as long episodes are cut off otherwise.
 
         Returns:
             This config.
@@ -256,50 +255,11 @@ class MultiTaskConfig(AlgorithmConfig):
         tasks = self.task_set  # raises what is wrong with the tasks
         if self._train_batch_size_per_learner is None:  # the property would fall back on `train_batch_size`
             self.train_batch_size_per_learner = self.rows_per_task * len(tasks)
-        check_number("replay_ratio", self.replay_ratio, above=0)
-        check_number("gamma", self.gamma, least=0, most=1)
-        check_schedule("lr", self.lr, least=0)
-        check_schedule("epsilon", self.epsilon, least=0, most=1)
-        check_number("evaluation_epsilon", self.evaluation_epsilon, least=0, most=1)
-        check_optimizer(self.optimizer)
-        if not isinstance(self.mixed_precision, bool):
-            raise DistillError(f"mixed_precision is {self.mixed_precision!r}; it must be true or false.")
-        for module_id in self.policies:
-            shared = self.module_spaces(module_id)  # raises if its tasks cannot share a network
-            with torch.device("meta"):
-                network = self.model_config_of_module(module_id)["network"]
-                build_network(network, shared.observation_space.shape, shared.num_actions)
-        self._check_sizes()
+        check_values(self)
+        check_networks(self)
+        check_sizes(self)
         log_once(f"{self.algo_class.__name__}_on_new_api_stack")  # RLlib's warning that this is the new stack
         super().validate()
-
-    def _check_sizes(self) -> None:
-        check_number("num_envs_per_task", self.num_envs_per_task, least=1, integer=True)
-        check_number("num_env_runners", self.num_env_runners, least=0, integer=True)
-        check_number("num_learners", self.num_learners, least=0, integer=True)
-        check_number("rollout_fragment_length", self.rollout_fragment_length, least=1, integer=True)
-        check_number("train_batch_size_per_learner", self.train_batch_size_per_learner, least=1, integer=True)
-        check_number("replay_capacity", self.replay_capacity, least=1, integer=True)
-        check_number(
-            "num_steps_per_task_before_learning",
-            self.num_steps_per_task_before_learning,
-            least=1,
-            integer=True,
-        )
-        batch_size, num_tasks = int(self.train_batch_size_per_learner or 0), len(self.tasks)
-        if batch_size % num_tasks:
-            raise DistillError(
-                f"train_batch_size_per_learner is {batch_size}; every task gets an equal share, so with "
-                f"{num_tasks} tasks it must be a multiple of {num_tasks}, "
-                f"e.g. {max(1, round(batch_size / num_tasks)) * num_tasks}."
-            )
-        rows_needed = 2 * self.num_envs_per_task * max(1, self.num_env_runners) * max(1, self.num_learners)
-        if self.replay_capacity < max(rows_needed, self.num_steps_per_task_before_learning):
-            raise DistillError(
-                f"replay_capacity is {self.replay_capacity}; it must hold num_steps_per_task_before_learning "
-                f"({self.num_steps_per_task_before_learning}) and two steps of every environment "
-                f"({rows_needed})."
-            )
 
     def _set_given(self, given: Mapping[str, Any]) -> Self:
         for name, value in given.items():

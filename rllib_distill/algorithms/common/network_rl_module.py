@@ -22,7 +22,7 @@ class NetworkRLModule(TorchRLModule):
             self.model_config["network"],
             self.observation_space.shape,
             int(self.action_space.n),
-            mixed_precision=self.model_config["mixed_precision"],
+            mixed_precision=self.model_config.get("mixed_precision", False),
         )
 
     def compile(self, compile_config: TorchCompileConfig) -> None:
