@@ -13,7 +13,7 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_TRAINED_LIFETIME,
 )
 
-from rllib_distill.algorithms.common.denormals import flush_denormals
+from rllib_distill.algorithms.common.denormals import zero_tiny_moments
 from rllib_distill.algorithms.common.fragment_data import FragmentData, num_sources
 from rllib_distill.algorithms.common.gradients import average_gradients, broadcast_from_first_rank
 from rllib_distill.algorithms.common.minibatch import Minibatches
@@ -122,13 +122,12 @@ class MultiTaskLearner(TorchLearner):
 
     def _make_steps(self, num_minibatches: int, timesteps: Mapping[str, Any]) -> None:
         self.before_gradient_based_update(timesteps=timesteps)
-        with flush_denormals():
-            for i in range(num_minibatches):
-                self.logs_minibatch = i == num_minibatches - 1
-                batch = {module_id: minibatch.draw() for module_id, minibatch in self._minibatches.items()}
-                _, losses, _ = self._update(batch)
-                self.num_updates += 1
-                self.after_minibatch()
+        for i in range(num_minibatches):
+            self.logs_minibatch = i == num_minibatches - 1
+            batch = {module_id: minibatch.draw() for module_id, minibatch in self._minibatches.items()}
+            _, losses, _ = self._update(batch)
+            self.num_updates += 1
+            self.after_minibatch()
         self._weights_seq_no += 1
         self.after_gradient_based_update(timesteps=timesteps)
         self._log(losses, num_minibatches)
@@ -159,6 +158,8 @@ class MultiTaskLearner(TorchLearner):
             self._params[reference].grad = gradient
         for optimizer in self._named_optimizers.values():
             optimizer.step()
+            if self.num_updates % 100 == 0:
+                zero_tiny_moments(optimizer)
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """The optimizer that the config names, with RLlib's learning rate schedule."""
