@@ -19,7 +19,8 @@ def test_that_an_example_is_valid(path):
     assert text.startswith("#"), "the header says what to expect"
     for name, experiment in yaml.safe_load(text).items():
         assert experiment["run"] in ALGORITHMS and experiment["stop"], name
-        config = algorithm_class(experiment["run"]).get_default_config().update_from_dict(experiment["config"])
+        config = algorithm_class(experiment["run"]).get_default_config()
+        config.update_from_dict(experiment["config"])
         if f"{path.parent.name}/{path.name}" in MISSING_EXPERTS:
             assert isinstance(config, ExpertConfig)
             with pytest.raises(DistillError, match=r"results/atari_experts/assault\.safetensors"):
