@@ -21,16 +21,12 @@ from rllib_distill.evaluation.scores import play_in_parallel
 from rllib_distill.evaluation.table import score_csv
 from rllib_distill.evaluation.trained_policies import TrainedPolicies
 from rllib_distill.evaluation.training_record import TrainingRecord
+from rllib_distill.tasks.atari_options import ATARI_DEFAULTS
 from rllib_distill.tasks.task_spec import TaskSpec
 
 FORMAT = "rllib_distill.scores/1"
 _DERIVED = ("env", "env_config", "policies", "simple_optimizer")  # from `tasks`, or of no use
-_RULES = {
-    "frame_skip": 4,
-    "noop_max": 30,
-    "repeat_action_probability": 0,
-    "max_num_frames_per_episode": 108_000,
-}
+_RULES = ("frame_skip", "noop_max", "repeat_action_probability", "max_num_frames_per_episode")
 _PACKAGES = ("rllib-distill", "ray", "torch", "numpy", "gymnasium")
 
 
@@ -154,10 +150,10 @@ def games_of(specs: Mapping[str, TaskSpec]) -> dict[str, str]:
     games = {
         name: atari_game(spec.env)
         for name, spec in specs.items()
-        if "ALE/" in str(spec.env)
+        if spec.is_atari
         and not spec.wrappers
         and spec.max_episode_steps is None
-        and all(spec.env_config.get(option, default) == default for option, default in _RULES.items())
+        and all({**ATARI_DEFAULTS, **spec.env_config}[rule] == ATARI_DEFAULTS[rule] for rule in _RULES)
     }
     return {name: game for name, game in games.items() if game}
 

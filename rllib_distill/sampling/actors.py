@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rllib_distill.sampling.memory_habits import axes_in_memory
 from rllib_distill.tasks import SharedSpaces
 
 Observations = Mapping[str, NDArray[Any]]
@@ -118,7 +119,7 @@ class _Layout:
 
 def _zeros_like_order(shape: tuple[int, ...], like: NDArray[Any]) -> NDArray[Any]:
     """Zeros with the dtype of `like` and its order of axes in memory, in which it is copied fastest."""
-    order = sorted(range(like.ndim), key=lambda axis: -like.strides[axis])
+    order = axes_in_memory(like)
     return np.zeros([shape[axis] for axis in order], like.dtype).transpose(np.argsort(order))
 
 

@@ -1,11 +1,18 @@
 """What memory costs in a process that makes and drops large tensors all the time, and need not."""
 
 import ctypes
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _MIB = 2**20
+
+
+def axes_in_memory(array: NDArray[Any]) -> list[int]:
+    """The array's axes, the one with the longest strides first: copies between equal orders are fastest."""
+    return sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
 
 
 def keep_large_tensors_cheap() -> None:

@@ -67,10 +67,6 @@ class TaskReplay:
         """Shape of one stored observation of a task, of which there must be some."""
         return next(iter(self._rings[task].values())).observation_shape
 
-    def frame_stack(self, task: str) -> int:
-        """Frames in an observation of a task, of which there must be some."""
-        return next(iter(self._rings[task].values())).frame_stack
-
     def add(self, fragment: Fragment) -> None:
         """Stores a fragment, over the oldest steps of its source once the memory is full."""
         rings, restored = self._rings[fragment.task], self._restored[fragment.task]

@@ -7,6 +7,11 @@ from typing import Any
 from rllib_distill.errors import DistillError, nearest
 from rllib_distill.tasks.atari import AtariVectorEnv
 
+ATARI_DEFAULTS = {
+    parameter.name: parameter.default
+    for parameter in signature(AtariVectorEnv.__init__).parameters.values()
+    if parameter.kind is Parameter.KEYWORD_ONLY
+}
 _BOUNDS = {
     "frame_stack": (1, 64),
     "frame_skip": (1, 1_000),
@@ -23,12 +28,10 @@ def check_atari_options(options: Mapping[str, Any]) -> None:
     Raises:
         DistillError: an unknown option (the nearest is named), or a value that ALE can't take.
     """
-    parameters = signature(AtariVectorEnv.__init__).parameters.values()
-    known = {p.name: p.default for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
     for name, value in options.items():
-        if name not in known:
-            raise DistillError(f"unknown Atari option {name!r}. {nearest(name, known)}")
-        is_right, allowed = _check(name, value, known[name])
+        if name not in ATARI_DEFAULTS:
+            raise DistillError(f"unknown Atari option {name!r}. {nearest(name, ATARI_DEFAULTS)}")
+        is_right, allowed = _check(name, value, ATARI_DEFAULTS[name])
         if not is_right:
             raise DistillError(f"Atari option {name} is {value!r}; it must be {allowed}.")
 

@@ -11,7 +11,7 @@ from gymnasium.wrappers import TimeLimit
 
 from rllib_distill.errors import DistillError, nearest
 from rllib_distill.tasks.atari import AtariEnv, AtariVectorEnv
-from rllib_distill.tasks.atari_options import check_atari_options
+from rllib_distill.tasks.atari_options import ATARI_DEFAULTS, check_atari_options
 from rllib_distill.tasks.env_ids import find_env_spec
 from rllib_distill.tasks.minatar import MinAtarVectorEnv
 
@@ -88,7 +88,7 @@ class TaskSpec:
             num_envs: how many.
             num_threads: that may step them, where the environments have threads of their own (ALE).
         """
-        if self._is_atari and not self.wrappers:
+        if self.is_atari and not self.wrappers:
             return AtariVectorEnv(num_envs=num_envs, **{"num_threads": num_threads, **self._atari_options()})
         if isinstance(self.env, str) and self.env.startswith("MinAtar/") and not self.wrappers:
             options = {**find_env_spec(self.env).kwargs, **self.env_config}
@@ -99,7 +99,8 @@ class TaskSpec:
         return SyncVectorEnv([self.make_env] * num_envs, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
 
     @property
-    def _is_atari(self) -> bool:
+    def is_atari(self) -> bool:
+        """Whether it is an ALE game, which has a vector env of its own and ALE's settings in `env_config`."""
         return isinstance(self.env, str) and self.env.rpartition(":")[2].startswith("ALE/")
 
     def _atari_options(self) -> dict[str, Any]:
@@ -107,10 +108,9 @@ class TaskSpec:
         options = dict(self.env_config)
         check_atari_options(options)
         if self.max_episode_steps is not None:
-            frames = self.max_episode_steps * options.get("frame_skip", 4)
-            options["max_num_frames_per_episode"] = min(
-                frames, options.get("max_num_frames_per_episode", 108_000)
-            )
+            set_or_default = {**ATARI_DEFAULTS, **options}
+            frames = self.max_episode_steps * set_or_default["frame_skip"]
+            options["max_num_frames_per_episode"] = min(frames, set_or_default["max_num_frames_per_episode"])
         return {"game": find_env_spec(str(self.env)).kwargs["game"], **options}
 
     def _make_bare_env(self) -> Env:
@@ -118,7 +118,7 @@ class TaskSpec:
             if isinstance(self.env, str):
                 # Given an id, gym.make would call MinAtar's -v0 outdated; it is another action set.
                 spec = find_env_spec(self.env)
-                if self._is_atari:
+                if self.is_atari:
                     return AtariEnv(**self._atari_options())
                 return gym.make(spec, max_episode_steps=self.max_episode_steps, **self.env_config)
             env = self.env(**self.env_config)

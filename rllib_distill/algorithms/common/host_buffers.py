@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rllib_distill.sampling import axes_in_memory
+
 
 class HostBuffers:
     """Named arrays in host memory, made when they are first asked for.
@@ -47,7 +49,7 @@ class HostBuffers:
         Stacked frames lie frame by frame, though their axis is the last: rows of memory that are in the same
         order on both sides are copied fastest.
         """
-        order = sorted(range(like.ndim), key=lambda axis: -like.strides[axis])
+        order = axes_in_memory(like)
         dtype = torch.from_numpy(np.empty(0, like.dtype)).dtype
         memory = torch.zeros([shape[axis] for axis in order], dtype=dtype, pin_memory=self._is_pinned)
         self._sets[0][name] = memory.permute(*np.argsort(order).tolist())
