@@ -6,16 +6,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rllib_distill.algorithms.actor_mimic import ActorMimic, ActorMimicConfig
     from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQN, MultiTaskDQNConfig
+    from rllib_distill.algorithms.policy_distillation import PolicyDistillation, PolicyDistillationConfig
     from rllib_distill.registry import register
 
 __version__ = "0.1.0"
-__all__ = ["ActorMimic", "ActorMimicConfig", "MultiTaskDQN", "MultiTaskDQNConfig", "__version__", "register"]
+__all__ = [
+    "ActorMimic",
+    "ActorMimicConfig",
+    "MultiTaskDQN",
+    "MultiTaskDQNConfig",
+    "PolicyDistillation",
+    "PolicyDistillationConfig",
+    "__version__",
+    "register",
+]
 
 _HOME = {
     "ActorMimic": "rllib_distill.algorithms.actor_mimic",
     "ActorMimicConfig": "rllib_distill.algorithms.actor_mimic",
     "MultiTaskDQN": "rllib_distill.algorithms.multi_task_dqn",
     "MultiTaskDQNConfig": "rllib_distill.algorithms.multi_task_dqn",
+    "PolicyDistillation": "rllib_distill.algorithms.policy_distillation",
+    "PolicyDistillationConfig": "rllib_distill.algorithms.policy_distillation",
     "register": "rllib_distill.registry",
 }
 

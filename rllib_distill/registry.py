@@ -8,6 +8,7 @@ from rllib_distill.errors import DistillError, nearest
 ALGORITHMS = {
     "ActorMimic": "rllib_distill.algorithms.actor_mimic",
     "MultiTaskDQN": "rllib_distill.algorithms.multi_task_dqn",
+    "PolicyDistillation": "rllib_distill.algorithms.policy_distillation",
 }
 """Name -> the module that has a class of this name, imported when it is needed."""
 

@@ -90,6 +90,32 @@ def evaluate(
 
 
 @app.command()
+def record(
+    trials: Annotated[list[Path], typer.Argument(help="Folders of trials.", show_default=False)],
+    to: Annotated[Path, typer.Option(help="Folder for the copies.", show_default=False)],
+) -> int:
+    """Keep a compact copy of the scores of trials, for a page of results."""
+    from rllib_distill.cli.results import record_trials
+
+    return record_trials(trials, to)
+
+
+@app.command()
+def results(
+    page: Annotated[
+        Path, typer.Argument(metavar="PAGE.yaml", help="What the page says.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The page.", show_default="PAGE.md, beside PAGE.yaml")
+    ] = None,
+) -> int:
+    """Write a page of results, with tables and pictures, from recorded runs."""
+    from rllib_distill.cli.results import write_results
+
+    return write_results(page, out)
+
+
+@app.command()
 def algorithms() -> None:
     """List the names that `run:` and `--run` know."""
     from rllib_distill.cli.ray_session import quiet_ray

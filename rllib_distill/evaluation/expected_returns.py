@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rllib_distill.evaluation.report import Report
-from rllib_distill.evaluation.score_board import POLICY
+from rllib_distill.evaluation.score_board import EXPERT, POLICY
 from rllib_distill.experts import Expert
 
 
@@ -14,19 +14,20 @@ def note_expected_returns(folder: Path, report: Report) -> None:
     Args:
         folder: With `<task>.safetensors`; tasks without one are left out, and those of which not one
             episode ended.
-        report: On the policies that became these experts.
+        report: On the policies, or the experts that learned beside a student, that became these files.
     """
     board = report.board
-    for task in board.tasks if POLICY in board.players else ():
+    player = POLICY if POLICY in board.players else EXPERT
+    for task in board.tasks:
         path = folder / f"{task}.safetensors"
-        if path.exists() and not board.is_unfinished(POLICY, task):
+        if path.exists() and not board.is_unfinished(player, task):
             expert = Expert.load(path)
             expert.info = replace(
                 expert.info,
                 expected_return={
-                    "mean": board.mean(POLICY, task),
-                    "std": board.std(POLICY, task),
-                    "episodes": board.num_episodes(POLICY, task),
+                    "mean": board.mean(player, task),
+                    "std": board.std(player, task),
+                    "episodes": board.num_episodes(player, task),
                     "epsilon": report.facts["evaluation"]["epsilon"],
                 },
             )

@@ -44,14 +44,16 @@ class ExpertPlayer:
 
 @dataclass(frozen=True)
 class PolicyPlayer:
-    """The policies of a checkpoint.
+    """The policies of a checkpoint, or the experts that learned beside them.
 
     Attributes:
         checkpoint: Its folder.
+        experts: Which of the two.
     """
 
     checkpoint: str
+    experts: bool = False
 
     def actor(self, tasks: TaskSet, num_envs: int) -> Actor:
         """See `Player`."""
-        return TrainedPolicies(self.checkpoint).actor(num_envs)
+        return TrainedPolicies(self.checkpoint).actor(tasks, num_envs, experts=self.experts)

@@ -1,19 +1,18 @@
 """The report on a checkpoint: who scored what, how it was trained, and the files that say so."""
 
-import json
 import platform
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_distill.algorithms.common.expert_config import ExpertConfig
 from rllib_distill.evaluation.atari_scores import atari_game
 from rllib_distill.evaluation.files import write_atomically
+from rllib_distill.evaluation.json_text import json_text
 from rllib_distill.evaluation.learning_curves import learning_curves_png
 from rllib_distill.evaluation.players import ExpertPlayer, Player, PolicyPlayer, RandomPlayer
 from rllib_distill.evaluation.score_board import EXPERT, POLICY, RANDOM, STUDENT, ScoreBoard
@@ -45,7 +44,7 @@ class Report:
     facts: Mapping[str, Any]
 
     def to_json(self) -> str:
-        """All of it; `returns` lists every episode."""
+        """All of it; `returns` lists every episode, `evaluations` those while it trained."""
         board = self.board
         tasks = {
             task: {
@@ -55,8 +54,8 @@ class Report:
             for task in board.tasks
         }
         total = {"measure": board.measure, "geometric_mean": board.geometric_mean} if board.measure else {}
-        text = json.dumps({"format": FORMAT, "tasks": tasks, **total, **self.facts}, indent=2, default=str)
-        return re.sub(r'"returns": \[[^]]*]', lambda match: " ".join(match[0].split()), text) + "\n"
+        evaluations = {"evaluations": self.record.evaluations}
+        return json_text({"format": FORMAT, "tasks": tasks, **total, **self.facts, **evaluations}) + "\n"
 
     def to_csv(self) -> str:
         """One row per task."""
@@ -113,9 +112,11 @@ def make_report(
     policies = TrainedPolicies(checkpoint)
     config = policies.config
     players: dict[str, Player] = {RANDOM: RandomPlayer()}
-    if isinstance(config, ExpertConfig):
+    if config.expert_modules:
+        players[EXPERT] = PolicyPlayer(str(checkpoint.resolve()), experts=True)
+    elif isinstance(config, ExpertConfig):
         config.load_experts()  # raises what is wrong with them, here rather than far away
-        players[EXPERT] = ExpertPlayer(dict(config.expert_paths))
+        players[EXPERT] = ExpertPlayer(dict(cast(Mapping[str, str], config.expert_paths)))
     players[STUDENT if EXPERT in players else POLICY] = PolicyPlayer(str(checkpoint.resolve()))
     scores = play_in_parallel(
         players,
@@ -127,7 +128,7 @@ def make_report(
         on_progress=on_progress,
     )
     amount = {"episodes": episodes} if steps is None else {"steps": steps}
-    record = TrainingRecord.read(checkpoint.parent)
+    record = TrainingRecord.read(checkpoint.parent, config.expert_modules)
     facts = {
         "algorithm": policies.algorithm.__name__,
         "checkpoint": str(checkpoint.resolve()),

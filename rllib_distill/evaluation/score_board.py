@@ -1,13 +1,12 @@
 """Returns of all players on all tasks, and what they come to."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
 from rllib_distill.evaluation.atari_scores import human_normalised
+from rllib_distill.evaluation.shares import Measure, geometric_mean, share_of_expert
 from rllib_distill.sampling import EpisodeReturns
 from rllib_distill.sampling.play import EpochReturns
 
@@ -68,7 +67,7 @@ class ScoreBoard:
         return human_normalised(self.games[task], self.mean(player, task))
 
     @property
-    def measure(self) -> Literal["ratio", "normalised"] | None:
+    def measure(self) -> Measure | None:
         """How student and expert are compared, the same way on all tasks; None without a student.
 
         `ratio`: student / expert. That means nothing where 0 is a score like any other: if one mean is 0 or
@@ -88,16 +87,10 @@ class ScoreBoard:
         """
         if self.measure is None or any(self.is_unfinished(player, task) for player in self.players):
             return None
-        student, expert = self.mean(STUDENT, task), self.mean(EXPERT, task)
-        if self.measure == "ratio":
-            return student / expert
-        random = self.mean(RANDOM, task)
-        return (student - random) / (expert - random) if expert > random else None
+        student, expert, random = (self.mean(player, task) for player in (STUDENT, EXPERT, RANDOM))
+        return share_of_expert(self.measure, student, expert, random)
 
     @property
     def geometric_mean(self) -> float | None:
         """Of the shares; None if one is missing or not above 0."""
-        shares = [self.student_share(task) for task in self.tasks]
-        if any(share is None or share <= 0 for share in shares):
-            return None
-        return math.exp(sum(math.log(share) for share in shares if share) / len(shares))
+        return geometric_mean(self.student_share(task) for task in self.tasks)

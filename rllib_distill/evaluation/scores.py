@@ -60,10 +60,7 @@ def play(
     finally:
         for task_envs in envs.values():
             task_envs.env.close()
-    return {
-        task: EpisodeReturns(task, tuple(e.episode_return for e in played), tuple(e.length for e in played))
-        for task, played in episodes.items()
-    }
+    return {task: EpisodeReturns.of(task, played) for task, played in episodes.items()}
 
 
 def play_in_parallel(

@@ -1,16 +1,15 @@
 """The policies in a checkpoint, without rebuilding the algorithm that made them."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from ray import cloudpickle
-from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModule
 
 from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
 from rllib_distill.errors import DistillError
-from rllib_distill.sampling.actors import Actor, JointActor, ModuleActor
+from rllib_distill.sampling.actors import Actor, JointActor, ModuleActor, module_forward
 
 _ALGORITHM_FILE = "class_and_ctor_args.pkl"
 _MODULES = Path("learner_group", "learner", "rl_module")
@@ -50,28 +49,23 @@ class TrainedPolicies:
             )
         self.config: MultiTaskConfig = default.from_state(config) if isinstance(config, dict) else config
 
-    def actor(self, num_envs: int) -> Actor:
-        """Acts as the policies do.
+    def actor(self, tasks: Iterable[str], num_envs: int, *, experts: bool = False) -> Actor:
+        """Acts as the policies do; only those that the tasks need are loaded.
 
         Args:
+            tasks: To act for.
             num_envs: Environments per task.
+            experts: Whether the tasks' experts that learned act, instead of the policies.
         """
-        actors: dict[tuple[str, ...], Actor] = {}
-        for module_id in self.config.policies:
-            actors[self.config.tasks_of_module(module_id)] = ModuleActor(
-                self._forward(module_id), self.config.module_spaces(module_id), num_envs
-            )
+        config = self.config
+        tasks_of: dict[str, list[str]] = {}
+        for task in tasks:
+            module_id = config.expert_modules[task] if experts else config.policy_mapping_fn(task, None)
+            tasks_of.setdefault(module_id, []).append(task)
+        actors = {tuple(mine): self._actor_of(module_id, num_envs) for module_id, mine in tasks_of.items()}
         return JointActor(actors)
 
-    def _forward(self, module_id: str) -> Any:
+    def _actor_of(self, module_id: str, num_envs: int) -> Actor:
         module = RLModule.from_checkpoint((self.path / _MODULES / module_id).resolve())
         module.eval()
-
-        @torch.inference_mode()
-        def outputs(observations: torch.Tensor) -> torch.Tensor:
-            result: torch.Tensor = module.forward_inference({Columns.OBS: observations})[
-                Columns.ACTION_DIST_INPUTS
-            ]
-            return result
-
-        return outputs
+        return ModuleActor(module_forward(module), self.config.module_spaces(module_id), num_envs)

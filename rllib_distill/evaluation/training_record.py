@@ -1,7 +1,8 @@
 """What Tune wrote about a trial while it trained."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,19 @@ class TrainingRecord:
 
     Attributes:
         results: One per training iteration.
+        expert_modules: Task -> id of the module that was its expert and learned; empty if none did.
     """
 
     results: tuple[dict[str, Any], ...]
+    expert_modules: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, trial_folder: Path) -> "TrainingRecord":
+    def read(cls, trial_folder: Path, expert_modules: Mapping[str, str] | None = None) -> "TrainingRecord":
         """Reads `result.json`, one JSON mapping per line.
 
         Args:
             trial_folder: Where the trial's checkpoints are.
+            expert_modules: See the attribute.
         """
         path = trial_folder / "result.json"
         results: list[dict[str, Any]] = []
@@ -33,7 +37,7 @@ class TrainingRecord:
             while results and results[-1]["training_iteration"] >= result["training_iteration"]:
                 results.pop()  # went on from an earlier checkpoint
             results.append(result)
-        return cls(tuple(results))
+        return cls(tuple(results), dict(expert_modules or {}))
 
     @property
     def env_steps(self) -> int | None:
@@ -55,3 +59,47 @@ class TrainingRecord:
             is not None
         ]
         return [float(steps) for steps, _ in points], [float(value) for _, value in points]
+
+    @property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """Where RLlib evaluated while training.
+
+        Returns:
+            In order: `env_steps` of all tasks together, and task -> mean return of the `student` (of whoever
+            acts for the tasks) and, where experts learn, of the `experts`.
+        """
+        evaluations = []
+        for result in self.results:
+            evaluation = result.get("evaluation") or {}
+            if "num_healthy_workers" not in evaluation:
+                continue  # RLlib repeats the last one in the results of iterations without their own
+            runners = evaluation.get("env_runners", {})
+            modules = runners.get("module_episode_returns_mean", {})
+            experts = {
+                task: modules[module] for task, module in self.expert_modules.items() if module in modules
+            }
+            evaluations.append(
+                {
+                    "env_steps": int(result["num_env_steps_sampled_lifetime"]),
+                    "student": dict(runners.get("agent_episode_returns_mean", {})),
+                    **({"experts": experts} if self.expert_modules else {}),
+                }
+            )
+        return evaluations
+
+
+def evaluation_curve(
+    evaluations: Sequence[Mapping[str, Any]], who: str, task: str
+) -> tuple[list[float], list[float]]:
+    """One task's curve.
+
+    Args:
+        evaluations: As `TrainingRecord.evaluations` has them.
+        who: `student` or `experts`.
+        task: Its name.
+
+    Returns:
+        Env steps of all tasks together, mean returns; empty where there is none.
+    """
+    known = [evaluation for evaluation in evaluations if task in evaluation.get(who, {})]
+    return [float(e["env_steps"]) for e in known], [float(e[who][task]) for e in known]

@@ -5,6 +5,11 @@ tie the step size to the batch size.
 """
 
 from rllib_distill.losses.actor_mimic import feature_regression_loss, policy_regression_loss
+from rllib_distill.losses.expected_entropy import (
+    expected_cross_entropy_loss,
+    expert_log_likelihood,
+    score_function_loss,
+)
 from rllib_distill.losses.policy_distillation import (
     distillation_kl_loss,
     distillation_mse_loss,
@@ -17,8 +22,11 @@ __all__ = [
     "distillation_mse_loss",
     "distillation_nll_loss",
     "double_q_target",
+    "expected_cross_entropy_loss",
+    "expert_log_likelihood",
     "feature_regression_loss",
     "policy_regression_loss",
     "q_learning_target",
+    "score_function_loss",
     "td_loss",
 ]

@@ -28,11 +28,27 @@ def expert_policy(expert_q: Tensor, tau: float, legal_actions: Tensor | None) ->
     Raises:
         DistillError: `tau` is not greater than 0.
     """
+    return torch.softmax(_tempered(expert_q, tau, legal_actions), -1)
+
+
+def expert_log_policy(expert_q: Tensor, tau: float, legal_actions: Tensor | None) -> Tensor:
+    """Logarithm of the expert's policy, `(B, A)`; a constant, and finite at illegal actions too.
+
+    Raises:
+        DistillError: `tau` is not greater than 0.
+    """
+    logits = _tempered(expert_q, tau, legal_actions)
+    # A tau below 1 takes the lowest finite number to -inf.
+    return torch.log_softmax(logits.clamp(min=torch.finfo(logits.dtype).min), -1)
+
+
+def _tempered(expert_q: Tensor, tau: float, legal_actions: Tensor | None) -> Tensor:
+    """Q_E / tau without gradient, shifted so that the best legal action has 0."""
     if not tau > 0:
         raise DistillError(f"tau is {tau}, but a temperature must be greater than 0 (1.0 leaves Q as it is).")
     q = only_legal(expert_q.detach(), legal_actions)
     # Subtract before dividing: softmax sees the differences alone, and Q / tau would round them away.
-    return torch.softmax((q - q.amax(-1, keepdim=True)) / tau, -1)
+    return (q - q.amax(-1, keepdim=True)) / tau
 
 
 def check_same_shape(**tensors: Tensor | None) -> None:

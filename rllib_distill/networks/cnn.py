@@ -69,8 +69,8 @@ def nature_cnn(
 ) -> CNN:
     """The network of DQN on Atari games: 8x8/4, 4x4/2, 3x3/1 and one hidden layer (Mnih et al., 2015).
 
-    Actor-Mimic's experts and multitask students are of this size too. Policy Distillation's smaller students
-    (Rusu et al., 2016, table 1) have filters 16, 32, 32 and 256 units; 16, 16, 16 and 128; 16, 16, 16 and 64.
+    Actor-Mimic's experts and multitask students are of this size too; Policy Distillation's other sizes have
+    names, see `named_networks`.
 
     Args:
         observation_shape: (H, W, C), H and W at least 36.

@@ -7,12 +7,16 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from ray.rllib.core.columns import Columns
 
+from rllib_distill.sampling.columns import TASKS
 from rllib_distill.sampling.memory_habits import axes_in_memory
 from rllib_distill.tasks import SharedSpaces
 
 Observations = Mapping[str, NDArray[Any]]
 Actions = dict[str, NDArray[np.int64]]
+Forward = Callable[[torch.Tensor, tuple[str, ...]], torch.Tensor]
+"""`(N, *observation)` and the tasks that the rows are equal chunks of -> `(N, A)`."""
 
 
 class Actor(Protocol):
@@ -31,28 +35,43 @@ class Actor(Protocol):
         """
 
 
+def module_forward(module: Any) -> Forward:
+    """What an RLModule says when it acts: Q-values or logits over the common action set."""
+
+    def outputs(observations: torch.Tensor, tasks: tuple[str, ...]) -> torch.Tensor:
+        batch = {Columns.OBS: observations, TASKS: tasks}
+        result: torch.Tensor = module.forward_inference(batch)[Columns.ACTION_DIST_INPUTS]
+        return result
+
+    return outputs
+
+
 class ModuleActor:
     """Acts with one module for all the tasks that are mapped to it, in one forward."""
 
     def __init__(
         self,
-        forward: Callable[[torch.Tensor], torch.Tensor],
+        forward: Forward,
         spaces: SharedSpaces,
         num_envs: int,
         device: torch.device | str = "cpu",
+        *,
+        draws: bool = False,
     ):
         """Makes an actor.
 
         Args:
-            forward: `(N, *observation)` -> `(N, A)` Q-values or logits over the common action set.
+            forward: Gives the rows' Q-values or logits over the common action set, see `module_forward`.
             spaces: The common spaces of the tasks that this module acts for.
             num_envs: Environments per task, `B`.
             device: Where the module is.
+            draws: Whether actions are drawn from the softmax of the legal values, instead of the best ones.
         """
         self._forward = forward
         self._spaces = spaces
         self._num_envs = num_envs
         self._device = device
+        self._draws = draws
         self._layouts: dict[tuple[str, ...], _Layout] = {}
 
     def __call__(self, observations: Observations, epsilon: float, rng: np.random.Generator) -> Actions:
@@ -61,8 +80,12 @@ class ModuleActor:
         for part, observation in zip(layout.parts, observations.values(), strict=True):
             part[...] = observation
         with torch.inference_mode():
-            values = self._forward(torch.from_numpy(layout.input).to(self._device)).cpu().numpy()
-        common = (values + layout.illegal).argmax(axis=1)
+            rows = torch.from_numpy(layout.input).to(self._device)
+            values = self._forward(rows, tuple(observations)).cpu().numpy()
+        values = values + layout.illegal
+        if self._draws:  # the largest of values with Gumbel noise is a draw from their softmax
+            values = values + rng.gumbel(size=values.shape)
+        common = values.argmax(axis=1)
         own: NDArray[np.int64] = layout.own_actions[layout.rows, common]
         if epsilon > 0.0:
             random = (rng.random(len(own)) * layout.num_actions).astype(np.int64)

@@ -1,7 +1,7 @@
 """Finished episodes and made steps, under RLlib's usual keys, per task and per module."""
 
-from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from math import ceil
 from statistics import fmean
@@ -28,42 +28,60 @@ from ray.rllib.utils.metrics import (
 )
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
-from rllib_distill.sampling.task_envs import Episode
+from rllib_distill.sampling.episodes import Episode
 
 AGENT_EPISODE_RETURNS = "agent_episode_returns"
 """Key of the list of every single return of an evaluation, per task."""
+
+MODULE_EPISODE_RETURNS = "module_episode_returns"
+"""The same of the experts that learn, per module."""
+
+STUDENT_EPISODE_RETURNS_MEAN = "student_episode_returns_mean"
+"""Key of the mean of a task's last training episodes that the student acted, where there are experts."""
 
 
 class EpisodeMetrics:
     """Collects while sampling, which costs next to nothing, and logs when RLlib asks for metrics.
 
     Means are over a task's last episodes (`metrics_num_episodes_for_smoothing`, shared by the runners), so a
-    task whose episodes are long keeps its mean while none of them ends.
+    task whose episodes are long keeps its mean while none of them ends. Those of a module are over the last
+    episodes that it acted of each of its tasks; experts from files are no modules.
     """
 
     def __init__(self, logger: MetricsLogger, config: Any):
-        """Logs to `logger`; `config` gives the mapping of tasks to modules and the smoothing window."""
+        """Logs to `logger`; `config` gives who acts for the tasks and the smoothing window."""
         self._logger = logger
-        self._module_of = config.policy_mapping_fn
+        self._student_of = config.policy_mapping_fn
+        self._expert_of: Mapping[str, str] = config.expert_modules
+        self._has_experts = bool(config.expert_modules or config.label_columns)
         size = max(1, ceil(config.metrics_num_episodes_for_smoothing / (config.num_env_runners or 1)))
-        self._recent: dict[str, deque[Episode]] = {task: deque(maxlen=size) for task in config.tasks}
-        self._evaluated: dict[str, Sequence[Episode]] = {}
+        self._recent = _Played(size)
+        self._evaluated = _Played()
         self._num_episodes = 0
         self._steps: Counter[str] = Counter()
 
-    def add(self, task: str, episode: Episode) -> None:
-        """Notes an episode that ended in training."""
-        self._recent[task].append(episode)
+    def add(self, task: str, episode: Episode, *, by_expert: bool = False) -> None:
+        """Notes an episode that ended in training, and whether the task's expert acted."""
+        module = self._expert_of.get(task) if by_expert else self._student_of(task, None)
+        self._recent.of_task[task].append(episode)
+        if module is not None:
+            self._recent.of_module[module, task].append(episode)
         self._num_episodes += 1
 
     def add_evaluation(self, task: str, episodes: Sequence[Episode]) -> None:
         """Notes an evaluation's episodes: means are over all of them alone, and each return is listed."""
-        self._evaluated[task] = episodes  # apart: training may go on in this runner
-        self._num_episodes += len(episodes)
         for episode in episodes:
-            self._logger.log_value(
-                (AGENT_EPISODE_RETURNS, task), episode.episode_return, reduce="item_series"
-            )
+            self._evaluated.of_task[task].append(episode)  # apart: training may go on in this runner
+            self._evaluated.of_module[self._student_of(task, None), task].append(episode)
+            self._list((AGENT_EPISODE_RETURNS, task), episode)
+        self._num_episodes += len(episodes)
+
+    def add_expert_evaluation(self, task: str, episodes: Sequence[Episode]) -> None:
+        """Notes what the task's expert, a module that learns, played: it counts for that module alone."""
+        module = self._expert_of[task]
+        for episode in episodes:
+            self._evaluated.of_module[module, task].append(episode)
+            self._list((MODULE_EPISODE_RETURNS, module), episode)
 
     def count_steps(self, steps: Mapping[str, int]) -> None:
         """Notes env steps per task."""
@@ -73,18 +91,24 @@ class EpisodeMetrics:
         """Logs, and forgets the counts."""
         if self._steps:
             self._log_counts()
-        recent = {task: episodes for task, episodes in (self._evaluated or self._recent).items() if episodes}
-        if recent:
-            self._log_episodes(recent)
-        self._evaluated = {}
+        if self._evaluated.of_task:
+            self._log_episodes(self._evaluated)
+        elif self._recent.of_task:
+            self._log_episodes(self._recent)
+            if self._has_experts:
+                self._log_students_means()
+        self._evaluated = _Played()
         self._steps.clear()
         self._num_episodes = 0
+
+    def _list(self, key: tuple[str, str], episode: Episode) -> None:
+        self._logger.log_value(key, episode.episode_return, reduce="item_series")
 
     def _log_counts(self) -> None:
         total = sum(self._steps.values())
         modules: Counter[str] = Counter()
         for task, steps in self._steps.items():
-            modules[self._module_of(task, None)] += steps
+            modules[self._student_of(task, None)] += steps
         sums = {
             NUM_ENV_STEPS_SAMPLED: total,
             NUM_EPISODES: self._num_episodes,
@@ -102,13 +126,13 @@ class EpisodeMetrics:
             NUM_ENV_STEPS_SAMPLED_LIFETIME, total, reduce="lifetime_sum", with_throughput=True
         )
 
-    def _log_episodes(self, recent: Mapping[str, Sequence[Episode]]) -> None:
-        returns = {task: [e.episode_return for e in episodes] for task, episodes in recent.items()}
-        lengths = {task: [e.length for e in episodes] for task, episodes in recent.items()}
+    def _log_episodes(self, played: "_Played") -> None:
+        returns = {task: _returns(episodes) for task, episodes in played.of_task.items()}
+        lengths = {task: [e.length for e in episodes] for task, episodes in played.of_task.items()}
         all_returns, all_lengths = list(chain(*returns.values())), list(chain(*lengths.values()))
         of_module: dict[str, list[float]] = {}
-        for task, values in returns.items():
-            of_module.setdefault(self._module_of(task, None), []).extend(values)
+        for (module, _), episodes in played.of_module.items():
+            of_module.setdefault(module, []).extend(_returns(episodes))
         means = {
             EPISODE_RETURN_MEAN: fmean(all_returns),
             EPISODE_LEN_MEAN: fmean(all_lengths),
@@ -121,3 +145,21 @@ class EpisodeMetrics:
         self._logger.log_dict(means, reduce="mean", window=1)
         self._logger.log_dict(least, reduce="min", window=1)
         self._logger.log_dict(most, reduce="max", window=1)
+
+    def _log_students_means(self) -> None:
+        for (module, task), episodes in self._recent.of_module.items():
+            if module == self._student_of(task, None):
+                key = (STUDENT_EPISODE_RETURNS_MEAN, task)
+                self._logger.log_value(key, fmean(_returns(episodes)), reduce="mean", window=1)
+
+
+class _Played:
+    """Episodes, at most so many of the last, per task, and per module that acted and task."""
+
+    def __init__(self, most: int | None = None):
+        self.of_task: defaultdict[str, deque[Episode]] = defaultdict(lambda: deque(maxlen=most))
+        self.of_module: defaultdict[tuple[str, str], deque[Episode]] = defaultdict(lambda: deque(maxlen=most))
+
+
+def _returns(episodes: Iterable[Episode]) -> list[float]:
+    return [episode.episode_return for episode in episodes]

@@ -1,4 +1,4 @@
-"""One task's steps, time-major: what env runners hand to learners, and what evaluation returns."""
+"""One task's steps, time-major: what env runners hand to learners."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -102,23 +102,6 @@ class Fragment:
     def env_steps(self) -> int:
         """Number of transitions, without autoreset rows."""
         return int(self.valid.sum())
-
-    def agent_steps(self) -> int:
-        """As `env_steps`: one agent, the task, acts in each step."""
-        return self.env_steps()
-
-
-@dataclass(frozen=True)
-class EpisodeReturns:
-    """Whole episodes of one task, for evaluation: undiscounted, unclipped returns and lengths in steps."""
-
-    task: str
-    returns: tuple[float, ...]
-    lengths: tuple[int, ...]
-
-    def env_steps(self) -> int:
-        """Number of steps in all episodes."""
-        return sum(self.lengths)
 
     def agent_steps(self) -> int:
         """As `env_steps`: one agent, the task, acts in each step."""

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from rllib_distill.sampling.actors import Actions, Observations
-from rllib_distill.sampling.fragment import EpisodeReturns
-from rllib_distill.sampling.task_envs import Episode, TaskEnvs
+from rllib_distill.sampling.episodes import Episode, EpisodeReturns
+from rllib_distill.sampling.task_envs import TaskEnvs
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,7 @@ class Epoch:
 
     def returns(self, task: str) -> EpochReturns:
         """For who asked an env runner."""
-        returns = tuple(episode.episode_return for episode in self.episodes)
-        lengths = tuple(episode.length for episode in self.episodes)
-        return EpochReturns(task, returns, lengths, self.steps, self.finished)
+        return EpochReturns.of(task, self.episodes, steps=self.steps, finished=self.finished)
 
 
 def play_episodes(

@@ -1,4 +1,4 @@
-"""What RLlib asks an env runner for: its spaces, and the state that weight syncs and checkpoints carry."""
+"""What RLlib asks an env runner for: modules, spaces, the state that weight syncs and checkpoints carry."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, cast
@@ -18,7 +18,20 @@ class RunnerState(Checkpointable):
     config: Any
     module: MultiRLModule | None
     num_env_steps_sampled_lifetime: int
+    _device: Any
     _weights_seq_no: int
+
+    def make_module(self) -> None:
+        """Builds the inference-only modules."""
+        self.module = self.config.get_multi_rl_module_spec(inference_only=True).build()
+        for module_id in self.module.keys():  # a MultiRLModule is no mapping
+            self.module[module_id].to(self._device).eval()
+            if self.config.torch_compile_worker:
+                self.module[module_id].compile(self.config.get_torch_compile_worker_config())
+
+    def assert_healthy(self) -> None:
+        """See RLlib."""
+        assert self.module is not None
 
     def get_spaces(self) -> dict[str, Any]:
         """Module id -> (observation space, action space), and the tasks' own under RLlib's key."""

@@ -1,23 +1,16 @@
 """One task's environments while they are played: vector env, current observations, running returns."""
 
 import secrets
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
+from rllib_distill.sampling.episodes import Episode
 from rllib_distill.sampling.fragment import Fragment
-
-
-@dataclass(frozen=True)
-class Episode:
-    """A finished episode: its undiscounted return, its length in steps, the environment that played it."""
-
-    env: int
-    episode_return: float
-    length: int
+from rllib_distill.tasks import TaskSet
 
 
 class TaskEnvs:
@@ -125,3 +118,22 @@ class TaskEnvs:
         episode = Episode(b, float(self._returns[b]), int(self._lengths[b]))
         self._returns[b], self._lengths[b] = 0.0, 0
         return episode
+
+
+def make_task_envs(tasks: TaskSet, num_envs: int, seed: int | None) -> dict[str, TaskEnvs]:
+    """Makes the environments of every task, with new episodes.
+
+    Args:
+        tasks: Task name -> task.
+        num_envs: Of each task.
+        seed: No two environments of any tasks get the same of it; None: chance decides.
+
+    Returns:
+        Task name -> its environments.
+    """
+    num_threads = torch.get_num_threads()  # Ray tells a remote runner's torch how many cores are its own
+    made = {name: TaskEnvs(task.spec.make_vector_env(num_envs, num_threads)) for name, task in tasks.items()}
+    for i, envs in enumerate(made.values()):
+        own = None if seed is None else int(np.random.SeedSequence([seed, i]).generate_state(1)[0]) % 2**31
+        envs.reset(seed=own)
+    return made

@@ -82,6 +82,11 @@ class TaskReplay:
             rings[fragment.source] = Ring.for_fragments(share, fragment)
         rings[fragment.source].add(fragment)
 
+    def draw_task(self, tasks: Iterable[str]) -> str:
+        """One of `tasks`, each with the same chance."""
+        tasks = tuple(tasks)
+        return tasks[int(self._rng.integers(len(tasks)))]
+
     def sample(
         self,
         task: str,

@@ -66,9 +66,9 @@ class SharedSpaces:
         return padded
 
 
-def share_spaces(tasks: Mapping[str, HasSpaces]) -> SharedSpaces:
+def share_spaces(tasks: Mapping[str, HasSpaces], *, own_actions: bool = False) -> SharedSpaces:
     """Finds the common spaces of `tasks`: see `TaskSet.shared`."""
-    meanings = _common_meanings(tasks)
+    meanings = None if own_actions else _common_meanings(tasks)
     if meanings is None:
         num_actions = max(task.num_actions for task in tasks.values())
         common = {name: np.arange(task.num_actions) for name, task in tasks.items()}

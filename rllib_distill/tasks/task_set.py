@@ -89,13 +89,17 @@ class TaskSet(Mapping[str, Task]):
         specs = [TaskSpec.from_config(name, value) for name, value in config.items()]
         return cls({spec.name: Task.from_spec(spec) for spec in specs})
 
-    def shared(self) -> SharedSpaces:
+    def shared(self, *, own_actions: bool = False) -> SharedSpaces:
         """The observation space and action set that one student needs for all tasks.
+
+        Args:
+            own_actions: whether a common action is merely the n-th of every task's own, as for a network with
+                one head per task, or what has the same name in all of them (where all have names).
 
         Raises:
             DistillError: two tasks have observations that one student can't take; names both, with spaces.
         """
-        return share_spaces(self._tasks)
+        return share_spaces(self._tasks, own_actions=own_actions)
 
     def __getitem__(self, name: str) -> Task:
         return self._tasks[name]

@@ -7,6 +7,7 @@ import pytest
 
 from rllib_distill.algorithms.actor_mimic import ActorMimicConfig
 from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQNConfig
+from rllib_distill.algorithms.policy_distillation import PolicyDistillationConfig
 from rllib_distill.errors import DistillError
 from rllib_distill.experts import ExpertBank
 from rllib_distill.tasks import TaskSet
@@ -54,6 +55,18 @@ def actor_mimic(paths):
 def dqn():
     """Returns a function that makes a config; keyword arguments go to `training`."""
     return lambda **training: small(MultiTaskDQNConfig()).training(**training)
+
+
+@pytest.fixture(scope="session")
+def distillation(paths):
+    """Returns a function that makes a config; keyword arguments go to `training`."""
+    return lambda **training: small(PolicyDistillationConfig()).experts(paths).training(**training)
+
+
+@pytest.fixture(scope="session")
+def online():
+    """The same, with experts that learn."""
+    return lambda **training: small(PolicyDistillationConfig()).experts("online").training(**training)
 
 
 @pytest.fixture

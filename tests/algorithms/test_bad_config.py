@@ -1,10 +1,13 @@
 """Every mistake in a config is one line that says what is wrong and what is allowed."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
 
 from rllib_distill.algorithms.actor_mimic import ActorMimicConfig
+from rllib_distill.experts import Expert
 from tests.sampling.counting_env import NAMED_TASKS, save_random_experts
 
 NAN = float("nan")
@@ -38,6 +41,9 @@ ANY_ALGORITHM = [
     ("network", {"type": "mpl"}, "'mlp'"),
     ("network", {"type": "mlp", "hidden": [8]}, "'hiddens'"),
     ("network", "mlp", "mapping"),
+    ("heads", "both", "'per_task'"),
+    ("one_task_per_minibatch", "yes", "true or false"),
+    ("mixed_precision", 1, "true or false"),
     ("num_env_runners", "2", "num_env_runners"),
     ("num_env_runners", -1, "num_env_runners"),
     ("num_learners", "2", "num_learners"),
@@ -50,12 +56,33 @@ ACTOR_MIMIC = [
     ("beta", -0.01, ">= 0"),
     ("beta", None, "NoneType"),
     ("behaviour", "teacher", "'expert'"),
+    ("behaviour", 1.5, "<= 1"),
+    ("behaviour", [[0, 1.0], [10, -0.1]], ">= 0"),
+    ("behaviour", {"type": "exponential", "initial": 2}, "<= 1"),
+    ("behaviour", {"type": "exponential", "half_life": 0}, "> 0"),
+    ("behaviour", {"type": "exponential", "halflife": 9}, "'half_life'"),
+    ("behaviour", {"type": "cosine"}, "exponential"),
+]
+POLICY_DISTILLATION = [
+    ("tau", 0, "> 0"),
+    ("loss", "l2", "'mse'"),
+    ("objective", "rl", "'distillation'"),
+    ("rl_coeff", -1, ">= 0"),
+    ("imitation_coeff", "dagger", "'qdagger'"),
+    ("imitation_coeff", "qdagger", "rl_coeff"),
+    ("imitation_coeff", [[0, -1.0]], ">= 0"),
+    ("online_expert", "worst", "'best'"),
+    ("behaviour", [[0, 1.2], [10, 0.0]], "<= 1"),
+    ("experts", "offline", "'online'"),
+    ("objective", "expected_entropy_regularised", "'student'"),
+    ("n_step", 0, ">= 1"),
 ]
 DQN = [
     ("tau", 0, "> 0"),
     ("tau", 1.5, "<= 1"),
     ("huber_delta", 0, "> 0"),
     ("double_q", "yes", "double_q"),
+    ("shared", "yes", "true or false"),
     ("target_network_update_freq", 0, ">= 1"),
 ]
 
@@ -66,6 +93,12 @@ def test_that_a_bad_value_of_actor_mimic_is_refused(actor_mimic, refused, key, v
     with refused(key, allowed):
         config.update_from_dict({key: value})
         config.validate()
+
+
+@pytest.mark.parametrize(("key", "value", "allowed"), POLICY_DISTILLATION)
+def test_that_a_bad_value_of_policy_distillation_is_refused(distillation, refused, key, value, allowed):
+    with refused(key if key != "objective" or value == "rl" else "behaviour", allowed):
+        distillation().update_from_dict({key: value}).validate()
 
 
 @pytest.mark.parametrize(("key", "value", "allowed"), DQN)
@@ -141,6 +174,8 @@ def test_that_experts_must_fit_their_tasks(actor_mimic, refused, paths, tmp_path
         actor_mimic().experts({**paths, "long": paths["short"]}).validate()
     with refused("map each task", "['short', 'long']"):
         actor_mimic().experts(list(paths)).validate()
+    with refused("map each task", "'online'"):  # only Policy Distillation's experts may still learn
+        actor_mimic().experts("online").validate()
     other = {"short": {**NAMED_TASKS["short"], "env_config": {"size": 3, "meanings": "xy"}}}
     with refused("'short'", "actions"):
         actor_mimic().experts(paths | save_random_experts(tmp_path, other)).validate()
@@ -148,3 +183,35 @@ def test_that_experts_must_fit_their_tasks(actor_mimic, refused, paths, tmp_path
     truncated.write_bytes(truncated.read_bytes()[:-9])
     with refused("truncated"):
         actor_mimic().experts({**paths, "short": truncated}).validate()
+
+
+def test_that_policy_distillation_wants_experts_that_know_what_it_asks_of_them(
+    distillation, refused, bank, paths, tmp_path
+):
+    logits = Expert(replace(bank["short"].info, kind="logits"), bank["short"].network.state_dict())
+    logits.save(tmp_path / "logits.safetensors")
+    experts = {**paths, "short": tmp_path / "logits.safetensors"}
+    with refused("mse", "'short'", "logits"):
+        distillation(loss="mse").experts(experts).validate()
+    distillation(loss="nll").experts(experts).validate()
+    unknown = Expert(replace(bank["long"].info, expected_return=None), bank["long"].network.state_dict())
+    unknown.save(tmp_path / "unknown.safetensors")
+    with refused("qdagger", "'long'", "expected_return"):
+        distillation(rl_coeff=1.0, imitation_coeff="qdagger").experts(
+            {**paths, "long": tmp_path / "unknown.safetensors"}
+        ).validate()
+
+
+def test_that_an_expert_that_cannot_act_in_its_task_is_refused_as_the_actor(
+    distillation, refused, paths, tmp_path
+):
+    fewer = {"long": {**NAMED_TASKS["long"], "env_config": {"size": 5, "meanings": "nud"}}}
+    with refused("'long'", "3 actions", "4 actions"):
+        distillation().experts(
+            {**paths, **save_random_experts(tmp_path, fewer)}, behaviour="expert"
+        ).validate()
+
+
+def test_that_a_task_may_not_be_called_as_the_student_is(online, refused):
+    with refused("'student'", "call the task otherwise"):
+        online().multi_task(tasks={"student": NAMED_TASKS["short"]}).validate()

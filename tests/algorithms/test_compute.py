@@ -10,9 +10,10 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch.torch_compile_config import TorchCompileConfig
 
 from rllib_distill.algorithms.common.fragment_data import FragmentData
-from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig, _default_network
+from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
 from rllib_distill.algorithms.common.optimizer_memory import lay_out_as_parameters
 from rllib_distill.algorithms.common.optimizers import make_optimizer
+from rllib_distill.algorithms.common.task_modules import _default_network
 from rllib_distill.sampling import MultiTaskEnvRunner
 from tests.algorithms.test_learner import build
 

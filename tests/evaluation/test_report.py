@@ -168,6 +168,10 @@ def test_that_files_say_how_it_was_played(report):
     assert (row["steps"], row["unfinished"]) == ("20", "student")
 
 
+EVALUATION = {
+    "env_runners": {"agent_episode_returns_mean": {"pong": 2.5}},
+    "num_healthy_workers": 0,  # RLlib's, in the results of iterations with an evaluation of their own
+}
 RECORD = TrainingRecord(
     tuple(
         {
@@ -175,8 +179,9 @@ RECORD = TrainingRecord(
             "num_env_steps_sampled_lifetime": 100 * i,
             "time_total_s": 2.0 * i,
             "env_runners": {"agent_episode_returns_mean": {"pong": float(i)}},
+            "evaluation": evaluation,
         }
-        for i in (1, 2, 3)
+        for i, evaluation in ((1, {}), (2, {}), (3, EVALUATION))
     )
 )
 
@@ -194,6 +199,7 @@ def test_that_a_report_is_written_whole(report, tmp_path):
     assert scores["tasks"]["pong"]["student"]["returns"] == [8.0, 10.0]
     assert scores["tasks"]["pong"]["student_share"] == pytest.approx(0.9)
     assert scores["algorithm"] == "ActorMimic" and scores["measure"] == "ratio"
+    assert scores["evaluations"] == RECORD.evaluations == [{"env_steps": 300, "student": {"pong": 2.5}}]
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
     assert [row["task"] for row in rows] == ["pong", "breakout"]
     assert float(rows[1]["student_ratio"]) == 1.25 and float(rows[0]["expert_std"]) == 1.0
@@ -203,23 +209,6 @@ def test_that_a_report_is_written_whole(report, tmp_path):
 def test_that_there_is_no_picture_without_a_record(report, tmp_path):
     names = [path.name for path in replace(report, record=TrainingRecord(())).write(tmp_path)]
     assert names == ["scores.json", "scores.csv"]
-
-
-def test_that_a_record_forgets_what_a_restored_run_did_again(tmp_path):
-    lines = [
-        json.dumps({"training_iteration": i, "num_env_steps_sampled_lifetime": steps})
-        for i, steps in ((1, 10), (2, 20), (3, 30), (2, 21), (3, 31))
-    ]
-    (tmp_path / "result.json").write_text("\n".join([*lines, '{"training_iter']))
-    record = TrainingRecord.read(tmp_path)
-    assert [result["num_env_steps_sampled_lifetime"] for result in record.results] == [10, 21, 31]
-    assert record.env_steps == 31
-    assert TrainingRecord.read(tmp_path / "gone").env_steps is None
-
-
-def test_that_a_record_gives_curves():
-    assert RECORD.returns("pong") == ([100.0, 200.0, 300.0], [1.0, 2.0, 3.0])
-    assert RECORD.returns("breakout") == ([], [])
 
 
 def test_that_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

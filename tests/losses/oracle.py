@@ -40,6 +40,16 @@ def kl(expert_q: Row, logits: Row, legal: list[bool], tau: float) -> LossAndGrad
     return loss, gradient
 
 
+def expected_cross_entropy(expert_q: Row, logits: Row, legal: list[bool], tau: float) -> LossAndGradient:
+    log_expert, log_student = policies(expert_q, logits, legal, tau)
+    losses = [-exp(log_student[a]) * log_expert[a] if ok else 0.0 for a, ok in enumerate(legal)]
+    loss, gradient = sum(losses), [0.0] * len(logits)
+    for a, ok in enumerate(legal):
+        if ok:
+            gradient[a] = exp(log_student[a]) * (-log_expert[a] - loss)
+    return loss, gradient
+
+
 def nll(expert_q: Row, logits: Row, legal: list[bool]) -> LossAndGradient:
     best = max((a for a, ok in enumerate(legal) if ok), key=lambda a: expert_q[a])
     log_student = log_softmax(logits, legal)

@@ -8,6 +8,7 @@ from rllib_distill.losses import (
     distillation_kl_loss,
     distillation_mse_loss,
     distillation_nll_loss,
+    expected_cross_entropy_loss,
     feature_regression_loss,
     policy_regression_loss,
 )
@@ -27,10 +28,11 @@ def sample(q_scale: float, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
 LOSSES = {
     "policy_regression": (policy_regression_loss, oracle.policy_regression),
     "kl": (distillation_kl_loss, oracle.kl),
+    "expected_cross_entropy": (expected_cross_entropy_loss, oracle.expected_cross_entropy),
     "nll": (distillation_nll_loss, oracle.nll),
     "mse": (distillation_mse_loss, oracle.squared_distance),
 }
-TEMPERATURES = {"policy_regression": (0.01, 0.1, 1.0, 10.0), "kl": (0.01, 0.1, 1.0, 10.0)}
+TEMPERATURES = dict.fromkeys(("policy_regression", "kl", "expected_cross_entropy"), (0.01, 0.1, 1.0, 10.0))
 CASES = [(name, tau) for name in LOSSES for tau in TEMPERATURES.get(name, (None,))]
 
 
@@ -53,8 +55,12 @@ def test_that_loss_and_gradient_equal_the_oracle(name, tau, q_scale, masked, dty
     expected = [slow_fn(*row, **temperature) for row in rows]
     assert loss.shape == (64,)
     assert loss.dtype == dtype
-    assert_close(loss, [value for value, _ in expected])
-    assert_close(student.grad, [gradient for _, gradient in expected])
+    # This loss multiplies the student's probabilities, with their rounding, by the expert's logarithms:
+    # at most the distance of Q-values / tau, and log 6 for as many actions.
+    spread = (expert.max() - expert.min()).item()
+    factor = spread / tau + 2.0 if name == "expected_cross_entropy" else 1.0
+    assert_close(loss, [value for value, _ in expected], factor)
+    assert_close(student.grad, [gradient for _, gradient in expected], factor)
 
 
 def test_that_the_feature_loss_equals_the_oracle():
@@ -71,10 +77,12 @@ def test_that_the_feature_loss_equals_the_oracle():
     assert_close(student.grad, [gradient for _, gradient in expected])
 
 
-def assert_close(actual: Tensor | None, expected: list[float] | list[list[float]]) -> None:
+def assert_close(
+    actual: Tensor | None, expected: list[float] | list[list[float]], factor: float = 1.0
+) -> None:
     """1e-5 relative; the 2e-7 is one rounding of a float32 probability, which its logarithm cannot undo."""
     assert actual is not None
-    absolute = 2e-7 if actual.dtype == torch.float32 else 1e-12
+    absolute = factor * (2e-7 if actual.dtype == torch.float32 else 1e-12)
     torch.testing.assert_close(
         actual.double(), torch.tensor(expected, dtype=torch.float64), rtol=1e-5, atol=absolute
     )

@@ -116,7 +116,7 @@ def test_every_parameter_gets_a_gradient():
     [
         ({"type": "minatar_cn"}, MINATAR, "'minatar_cn'.*Did you mean 'minatar_cnn'"),
         ({"type": "minatar_cnn", "filter": 3}, MINATAR, "'filter'.*Did you mean 'filters'"),
-        ({"type": "linear", "hidden": 3}, (4,), "'hidden'.*no options"),
+        ({"type": "linear", "hidden": 3}, (4,), "'hidden'.*Known: controller"),
         ({"type": "minatar_cnn", "filters": 0}, MINATAR, "'filters' must be a positive integer; got 0"),
         ({"type": "minatar_cnn", "hidden": "128"}, MINATAR, "'hidden' must be a positive integer; got '128'"),
         ({"type": "minatar_cnn", "hidden": True}, MINATAR, "got True"),

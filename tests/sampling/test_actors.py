@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_distill.sampling.actors import ExpertActor, JointActor, ModuleActor, RandomActor, epsilon_greedy
+from rllib_distill.sampling.actors import (
+    ExpertActor,
+    JointActor,
+    ModuleActor,
+    RandomActor,
+    epsilon_greedy,
+    module_forward,
+)
 from rllib_distill.tasks import TaskSet
 
 GAMES = {  # 3 to 6 actions, and 4 to 10 channels
@@ -38,7 +45,7 @@ def by_hand(forward, spaces, task, observations):
     actions = []
     for observation in observations:
         padded = torch.from_numpy(spaces.pad(observation[None]))
-        values = forward(padded)[0].tolist()
+        values = forward(padded, (task,))[0].tolist()
         own = spaces.common_actions[task].tolist()
         actions.append(max(range(len(own)), key=lambda a: values[own[a]]))
     return actions
@@ -49,7 +56,7 @@ def test_that_one_padded_forward_gives_what_each_row_gives_alone(spaces):
     weights = torch.randn(1000, 6)
     calls = []
 
-    def forward(observations):
+    def forward(observations, tasks):
         calls.append(len(observations))
         return observations.flatten(1).float() @ weights
 
@@ -68,7 +75,7 @@ def test_that_one_padded_forward_gives_what_each_row_gives_alone(spaces):
 
 
 def test_that_an_illegal_action_is_never_the_best_however_good_it_looks(spaces, own_sizes):
-    def forward(observations):  # the illegal ones are the best everywhere
+    def forward(observations, tasks):  # the illegal ones are the best everywhere
         legal = np.repeat([spaces.legal_actions[task] for task in GAMES], B, axis=0)
         return torch.from_numpy(np.where(legal, -1e6, 1e6))
 
@@ -81,7 +88,7 @@ def test_that_an_illegal_action_is_never_the_best_however_good_it_looks(spaces, 
 def test_that_random_actions_are_uniform_over_the_tasks_own(spaces, own_sizes, kind):
     rng = np.random.default_rng(0)
     actor = {
-        "module": ModuleActor(lambda o: torch.zeros(len(o), 6), spaces, B),
+        "module": ModuleActor(lambda o, tasks: torch.zeros(len(o), 6), spaces, B),
         "expert": ExpertActor(lambda task, o: np.zeros((len(o), own_sizes[task]), np.float32)),
         "random": RandomActor(own_sizes),
     }[kind]
@@ -97,13 +104,49 @@ def test_that_random_actions_are_uniform_over_the_tasks_own(spaces, own_sizes, k
 
 def test_that_epsilon_is_the_share_of_random_actions(spaces):
     rng = np.random.default_rng(0)
-    module = ModuleActor(lambda o: torch.eye(6)[:1].repeat(len(o), 1), spaces, B)
+    module = ModuleActor(lambda o, tasks: torch.eye(6)[:1].repeat(len(o), 1), spaces, B)
     observations = {"seaquest": observe(rng)["seaquest"]}
     best = [(module(observations, 0.3, rng)["seaquest"] == 0).mean() for _ in range(1000)]
     assert np.mean(best) == pytest.approx(0.7 + 0.3 / 6, abs=0.03)
     greedy = epsilon_greedy(np.tile([0.0, 1.0, 0.0], (6000, 1)), 0.3, rng) == 1
     assert greedy.mean() == pytest.approx(0.7 + 0.3 / 3, abs=0.03)
     assert (epsilon_greedy(np.tile([0.0, 1.0, 0.0], (100, 1)), 0.0, rng) == 1).all()
+
+
+def test_that_drawn_actions_follow_the_softmax_of_the_legal_values(spaces):
+    torch.manual_seed(0)
+    values, rng = torch.randn(1, 6), np.random.default_rng(0)
+    actor = ModuleActor(lambda o, tasks: values.repeat(len(o), 1), spaces, B, draws=True)
+    observations, counts = observe(rng), {task: Counter() for task in GAMES}
+    for _ in range(1000):
+        for task, actions in actor(observations, 0.0, rng).items():
+            counts[task].update(actions.tolist())
+    for task, own in spaces.common_actions.items():  # illegal actions are not in it at all
+        expected = values[0, own].softmax(0).numpy() * 1000 * B
+        observed = np.array([counts[task][a] for a in range(len(own))])
+        assert observed.sum() == 1000 * B
+        assert (abs(observed - expected) < 5 * np.sqrt(expected)).all()
+
+
+def test_that_epsilon_is_on_top_of_drawn_actions(spaces, own_sizes):
+    rng = np.random.default_rng(0)
+    sure = ModuleActor(lambda o, tasks: 1e3 * torch.eye(6)[:1].repeat(len(o), 1), spaces, B, draws=True)
+    observations = {"seaquest": observe(rng)["seaquest"]}
+    best = [(sure(observations, 0.3, rng)["seaquest"] == 0).mean() for _ in range(1000)]
+    assert np.mean(best) == pytest.approx(0.7 + 0.3 / own_sizes["seaquest"], abs=0.03)
+
+
+def test_that_a_module_is_told_whose_rows_it_gets(spaces):
+    class Module:
+        def forward_inference(self, batch):
+            told.append(batch["tasks"])
+            return {"action_dist_inputs": torch.zeros(len(batch["obs"]), 6)}
+
+    told, rng = [], np.random.default_rng(0)
+    actor, observations = ModuleActor(module_forward(Module()), spaces, B), observe(rng)
+    actor(observations, 0.0, rng)
+    actor({"asterix": observations["asterix"]}, 0.0, rng)
+    assert told == [tuple(GAMES), ("asterix",)]
 
 
 def test_that_a_joint_actor_asks_each_groups_actor():

@@ -9,6 +9,8 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_
 
 from rllib_distill.experts import ExpertBank
 from rllib_distill.sampling import EpisodeReturns
+from rllib_distill.sampling.actors import ModuleActor
+from rllib_distill.sampling.columns import TASKS as TASKS_COLUMN
 from rllib_distill.tasks import TaskSet
 from tests.sampling.counting_env import NAMED_TASKS as TASKS
 from tests.sampling.counting_env import check_fragment, return_of
@@ -72,7 +74,7 @@ def greedy_by_hand(runner, fragment):
     spaces = config.module_spaces(module_id)
     rows = fragment.observations[:-1].reshape(-1, fragment.observations.shape[-1])
     with torch.no_grad():
-        batch = {Columns.OBS: torch.from_numpy(spaces.pad(rows))}
+        batch = {Columns.OBS: torch.from_numpy(spaces.pad(rows)), TASKS_COLUMN: (fragment.task,)}
         values = runner.module[module_id].forward_inference(batch)[Columns.ACTION_DIST_INPUTS].numpy()
     return values[:, spaces.common_actions[fragment.task]].argmax(1).reshape(fragment.actions.shape)
 
@@ -144,8 +146,8 @@ def test_that_evaluation_plays_whole_episodes_and_does_not_disturb(make_runner):
 def test_that_evaluation_uses_its_own_epsilon(make_runner, monkeypatch):
     used = []
     runner = make_runner(epsilon=0.5, evaluation_epsilon=0.125)
-    actor = runner._module_actor
-    monkeypatch.setattr(runner, "_module_actor", lambda o, e, rng: (used.append(e), actor(o, e, rng))[1])
+    forward = ModuleActor.__call__
+    monkeypatch.setattr(ModuleActor, "__call__", lambda *args: (used.append(args[2]), forward(*args))[1])
     for arguments in ({}, {"num_episodes": 1}, {"explore": False}, {"num_episodes": 1, "explore": True}):
         runner.sample(**arguments)
         used.append("|")

@@ -6,9 +6,8 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 
 from rllib_distill.algorithms.common.expert_config import ExpertConfig
-from rllib_distill.algorithms.common.multi_task_algorithm import MultiTaskAlgorithm
 from rllib_distill.algorithms.common.settings import check_number
-from rllib_distill.algorithms.common.student_scores import add_student_scores
+from rllib_distill.algorithms.common.student_algorithm import StudentAlgorithm
 
 
 class ActorMimicConfig(ExpertConfig):
@@ -81,7 +80,7 @@ class ActorMimicConfig(ExpertConfig):
         super().validate()
 
 
-class ActorMimic(MultiTaskAlgorithm):
+class ActorMimic(StudentAlgorithm):
     """Experts label the states that the student (or they) visit; the student regresses to their policies."""
 
     config: ActorMimicConfig
@@ -90,7 +89,3 @@ class ActorMimic(MultiTaskAlgorithm):
     def get_default_config(cls) -> ActorMimicConfig:
         """See RLlib."""
         return ActorMimicConfig()
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's, with `student_expert_ratio/<task>` for every expert whose return is known."""
-        return add_student_scores(super().evaluate(*args, **kwargs), self.config.load_experts())

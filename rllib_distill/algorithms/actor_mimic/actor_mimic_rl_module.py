@@ -7,6 +7,7 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
 from rllib_distill.algorithms.common.network_rl_module import NetworkRLModule
+from rllib_distill.networks import PerTask
 
 
 class ActorMimicRLModule(NetworkRLModule, InferenceOnlyAPI):
@@ -21,7 +22,7 @@ class ActorMimicRLModule(NetworkRLModule, InferenceOnlyAPI):
         super().setup()
         size = self.network.feature_size
         sizes = self.model_config["expert_feature_sizes"]
-        self.feature_regressors = nn.ModuleDict({task: nn.Linear(size, n) for task, n in sizes.items()})
+        self.feature_regressors = PerTask({task: nn.Linear(size, n) for task, n in sizes.items()})
 
     def predict_expert_features(self, features: Tensor, tasks: Sequence[str]) -> list[Tensor]:
         """`f_i(h)` per task.

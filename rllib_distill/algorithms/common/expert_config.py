@@ -3,14 +3,14 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from ray.rllib.utils.from_config import NotProvided
 
-from rllib_distill.algorithms.common.minibatch import EXPERT_FEATURES, EXPERT_OUTPUTS
+from rllib_distill.algorithms.common.behaviour import Behaviour, check_behaviour, expert_share
 from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
-from rllib_distill.algorithms.common.settings import check_choice
 from rllib_distill.experts import ExpertBank
+from rllib_distill.sampling.columns import EXPERT_FEATURES, EXPERT_OUTPUTS
 
 STUDENT = "student"
 
@@ -21,21 +21,21 @@ class ExpertConfig(MultiTaskConfig):
     def __init__(self, algo_class: type | None = None):
         """Sets the defaults."""
         super().__init__(algo_class=algo_class)
-        self.expert_paths: Mapping[str, str] = {}  # `experts` in YAML, where no method has that name
-        self.behaviour: Literal["student", "expert"] = "student"
+        self.expert_paths: Any = {}  # `experts` in YAML, where no method has that name
+        self.behaviour: Behaviour = "student"
 
     def experts(
-        self,
-        experts: Mapping[str, str | Path] = NotProvided,
-        *,
-        behaviour: Literal["student", "expert"] = NotProvided,
+        self, experts: Mapping[str, str | Path] | str = NotProvided, *, behaviour: Behaviour = NotProvided
     ) -> Self:
         """Sets the experts and who acts while training.
 
         Args:
             experts: Task name -> path of its expert's `.safetensors` file, one for every task.
-            behaviour: Who acts: `student` (default; the paper's choice, which visits the states that the
-                student gets itself into) or `expert`. Evaluation is always the student's.
+            behaviour: Who acts: `student` (Actor-Mimic's choice, which visits the states that the student
+                gets itself into), `expert` (Policy Distillation's), or the share of episodes that experts
+                act, from begin to end: a number; a schedule `[[env steps, share], ...]`, linear in between;
+                or `{"type": "exponential", "initial": 1.0, "half_life": env steps}` (DAgger's betas).
+                Evaluation is always the student's.
 
         Returns:
             This config.
@@ -56,10 +56,9 @@ class ExpertConfig(MultiTaskConfig):
         """Loads every expert, strictly."""
         return ExpertBank.load(self.expert_paths, self.task_set)
 
-    @property
-    def behaviour_is_expert(self) -> bool:
-        """Whether experts choose the training actions."""
-        return self.behaviour == "expert"
+    def expert_share_at(self, env_steps: int) -> float:
+        """Share of the training episodes that experts act, after so many env steps of all tasks together."""
+        return expert_share(self.behaviour, env_steps)
 
     @property
     def wants_expert_features(self) -> bool:
@@ -73,11 +72,15 @@ class ExpertConfig(MultiTaskConfig):
 
     def validate(self) -> None:
         """Checks every value and loads every expert, before anything starts."""
+        check_behaviour(self.behaviour)
         if isinstance(self.expert_paths, Mapping):
             self.expert_paths = {task: _absolute(path) for task, path in self.expert_paths.items()}
         super().validate()
-        check_choice("behaviour", self.behaviour, ("student", "expert"))
-        self.load_experts()  # raises what is wrong with them
+        self.check_experts()
+
+    def check_experts(self) -> None:
+        """Raises what is wrong with the experts."""
+        self.load_experts()
 
     def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
         return dict.fromkeys(tasks, STUDENT)

@@ -1,6 +1,6 @@
-"""Minibatches for one module: an equal share of rows from the replay memory of each of its tasks."""
+"""Minibatches for one module: equal shares of rows from its tasks' replay memories, or all from one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,10 @@ from ray.rllib.core.columns import Columns
 
 from rllib_distill.algorithms.common.host_buffers import HostBuffers
 from rllib_distill.sampling import TaskReplay
+from rllib_distill.sampling.columns import EXPERT_FEATURES, EXPERT_OUTPUTS, LEGAL_ACTIONS, TASKS
 from rllib_distill.tasks import SharedSpaces
 
 _OBSERVATIONS = {"observations": Columns.OBS, "next_observations": Columns.NEXT_OBS}
-EXPERT_OUTPUTS = "expert_outputs"
-EXPERT_FEATURES = "expert_features"
-LEGAL_ACTIONS = "legal_actions"
 
 
 class Minibatches:
@@ -59,12 +57,12 @@ class Minibatches:
             What the columns ask for: `obs` and `next_obs` `(N, *observation)`; `actions` `(N,)`, common
             ones; other numbers `(N,)`, of which `terminations` are made float32; `expert_outputs` `(N, A)`,
             0 at illegal actions; `expert_features`, a list of `(n, F_i)` per task; and always
-            `legal_actions`, `(N, A)` bool, or None if all are legal.
+            `legal_actions`, `(N, A)` bool, or None if all are legal, and `tasks`, their names in order.
         """
         self._buffers.turn()
         for i, task in enumerate(self.tasks):
             self._draw_task(i, task)
-        batch: dict[str, Any] = {LEGAL_ACTIONS: self._legal_actions}
+        batch: dict[str, Any] = {LEGAL_ACTIONS: self._legal_actions, TASKS: self.tasks}
         for name in self._columns:
             if name == EXPERT_FEATURES:
                 batch[name] = [self._buffers.to_device(f"{name}/{task}") for task in self.tasks]
@@ -105,3 +103,16 @@ class Minibatches:
         num_rows = len(self.tasks) * self._n if num_rows is None else num_rows
         buffer = self._buffers.get(name)
         return self._buffers.make(name, (num_rows, *row_shape), like) if buffer is None else buffer
+
+
+class OneTaskAtATime:
+    """Minibatches whose rows are all of one task, drawn anew each time (Rusu et al., 2016)."""
+
+    def __init__(self, replay: TaskReplay, minibatches_of: Mapping[str, Minibatches]):
+        """Takes each task's minibatches."""
+        self._replay = replay
+        self._minibatches_of = minibatches_of
+
+    def draw(self) -> dict[str, Any]:
+        """A minibatch of one task: see `Minibatches.draw`."""
+        return self._minibatches_of[self._replay.draw_task(self._minibatches_of)].draw()

@@ -57,6 +57,7 @@ class MultiTaskAlgorithm(Algorithm):
                 training_data=FragmentData(samples),
                 timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: self._env_steps_lifetime()},
                 num_minibatches=num_minibatches,
+                **self.learner_inputs(),
             )
         self.metrics.aggregate(results, key=LEARNER_RESULTS)
         if num_minibatches:
@@ -64,6 +65,10 @@ class MultiTaskAlgorithm(Algorithm):
                 self.env_runner_group.sync_weights(
                     from_worker_or_learner_group=self.learner_group, inference_only=True
                 )
+
+    def learner_inputs(self) -> dict[str, Any]:
+        """What else the learners' `update` is told."""
+        return {}
 
     @property
     def _samples_remotely(self) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from rllib_distill.algorithms.common.optimizers import check_optimizer
-from rllib_distill.algorithms.common.settings import check_number, check_schedule
+from rllib_distill.algorithms.common.settings import check_bool, check_choice, check_number, check_schedule
 from rllib_distill.errors import DistillError
 from rllib_distill.networks import build_network
 
@@ -26,8 +26,9 @@ def check_values(config: Any) -> None:
     check_schedule("epsilon", config.epsilon, least=0, most=1)
     check_number("evaluation_epsilon", config.evaluation_epsilon, least=0, most=1)
     check_optimizer(config.optimizer)
-    if not isinstance(config.mixed_precision, bool):
-        raise DistillError(f"mixed_precision is {config.mixed_precision!r}; it must be true or false.")
+    check_choice("heads", config.heads, ("shared", "per_task"))
+    check_bool("mixed_precision", config.mixed_precision)
+    check_bool("one_task_per_minibatch", config.one_task_per_minibatch)
 
 
 def check_networks(config: Any) -> None:
@@ -35,8 +36,9 @@ def check_networks(config: Any) -> None:
     for module_id in config.policies:
         shared = config.module_spaces(module_id)
         with torch.device("meta"):
-            network = config.model_config_of_module(module_id)["network"]
-            build_network(network, shared.observation_space.shape, shared.num_actions)
+            model = config.model_config_of_module(module_id)
+            outputs = model["heads"] or shared.num_actions
+            build_network(model["network"], shared.observation_space.shape, outputs)
 
 
 def check_sizes(config: Any) -> None:
@@ -46,7 +48,7 @@ def check_sizes(config: Any) -> None:
     for name in ("num_env_runners", "num_learners"):
         check_number(name, getattr(config, name), least=0, integer=True)
     batch_size, num_tasks = int(config.train_batch_size_per_learner or 0), len(config.tasks)
-    if batch_size % num_tasks:
+    if batch_size % num_tasks and not config.minibatch_is_of_one_task:
         raise DistillError(
             f"train_batch_size_per_learner is {batch_size}; every task gets an equal share, so with "
             f"{num_tasks} tasks it must be a multiple of {num_tasks}, "

@@ -1,28 +1,17 @@
 """What all our algorithms are configured with: tasks, networks, replay, exploration."""
 
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from gymnasium.spaces import Discrete
-from ray import cloudpickle
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
 from ray.util import log_once
 
-from rllib_distill.algorithms.common.module_of import ModuleOf
 from rllib_distill.algorithms.common.multi_task_checks import check_networks, check_sizes, check_values
-from rllib_distill.algorithms.common.settings import (
-    Schedule,
-    value_at,
-)
+from rllib_distill.algorithms.common.settings import Schedule, value_at
+from rllib_distill.algorithms.common.task_modules import TaskModules
 from rllib_distill.errors import DistillError, nearest
 from rllib_distill.sampling import MultiTaskEnvRunner
-from rllib_distill.tasks import SharedSpaces, TaskSet
-from rllib_distill.tasks.multi_task_env import MultiTaskEnv
 
 _BATCH_SIZE = "train_batch_size_per_learner"  # a property of RLlib's configs, so not among their `vars`
 _SPECIAL_KEYS = frozenset(
@@ -30,7 +19,7 @@ _SPECIAL_KEYS = frozenset(
 )  # RLlib's and Tune's
 
 
-class MultiTaskConfig(AlgorithmConfig):
+class MultiTaskConfig(TaskModules):
     """Base of our configs. Tasks are RLlib agents: agent id = task name, policy mapping = task -> module.
 
     Every key of a dict or YAML file is checked: an unknown one is an error that names the nearest known.
@@ -42,16 +31,12 @@ class MultiTaskConfig(AlgorithmConfig):
     def __init__(self, algo_class: type | None = None):
         """Sets the defaults."""
         super().__init__(algo_class=algo_class)
-        # Tasks.
-        self.tasks: Mapping[str, Any] = {}
-        self.num_envs_per_task = 8
-        # Networks and optimisation.
-        self.network: Mapping[str, Any] | None = None  # by the observations, see `_default_network`
-        self.mixed_precision = False
+        # Optimisation.
         self.optimizer = {"type": "adam"}
         self.lr = 0.00025
         self.gamma = 0.99
-        self.train_batch_size_per_learner: int | None = None  # `rows_per_task` times the number of tasks
+        self.train_batch_size_per_learner: int | None = None  # `rows_per_task` of each task in it
+        self.one_task_per_minibatch = False
         # Replay.
         self.replay_capacity = 100_000  # transitions per task
         self.replay_ratio = 2.0  # sampled rows per env step
@@ -69,36 +54,12 @@ class MultiTaskConfig(AlgorithmConfig):
         self.create_local_env_runner = True
         self.min_time_s_per_iteration = 1
 
-    def multi_task(
-        self, *, tasks: Mapping[str, Any] = NotProvided, num_envs_per_task: int = NotProvided
-    ) -> Self:
-        """Sets the tasks; fills `environment` and `multi_agent` so that stock algorithms can play them too.
-
-        Args:
-            tasks: Task name -> a gymnasium id, a creator, a class, or a mapping with `env`, `env_config`,
-                `wrappers` (callables or dotted names) and `max_episode_steps`.
-            num_envs_per_task: Environments of each task per env runner, stepped side by side (default 8).
-
-        Returns:
-            This config.
-        """
-        if tasks is not NotProvided:
-            self.tasks = tasks
-            names = list(tasks) if isinstance(tasks, Mapping) else []
-            module_of = self._module_of_tasks(names)
-            self.environment(env=MultiTaskEnv)
-            self.env_config = {"tasks": tasks}  # RLlib's method would merge them into the user's earlier ones
-            self.multi_agent(
-                policies=list(dict.fromkeys(module_of.values())), policy_mapping_fn=ModuleOf(module_of)
-            )
-        if num_envs_per_task is not NotProvided:
-            self.num_envs_per_task = num_envs_per_task
-        return self
-
     def training(
         self,
         *,
         network: Mapping[str, Any] | None = NotProvided,
+        heads: Literal["shared", "per_task"] = NotProvided,
+        one_task_per_minibatch: bool = NotProvided,
         mixed_precision: bool = NotProvided,
         replay_capacity: int = NotProvided,
         replay_ratio: float = NotProvided,
@@ -112,6 +73,12 @@ class MultiTaskConfig(AlgorithmConfig):
             network: `{"type": "nature_cnn" | "minatar_cnn" | "mlp" | ..., **options}`, see
                 `rllib_distill.networks`; None (default): by the observations, nature_cnn for images of at
                 least 36 pixels, minatar_cnn for smaller ones, else mlp.
+            heads: Of a network of several tasks: one `shared` output layer for the union of their actions,
+                with those that a task lacks masked (default; Actor-Mimic's), or one `per_task` with its own
+                actions, picked by the task's name (Policy Distillation's). The network option `controller`
+                gives each head a hidden layer.
+            one_task_per_minibatch: Whether a minibatch of such a network comes from one task, drawn anew each
+                time, or has an equal share of each (default).
             mixed_precision: Whether networks compute in bfloat16 where they learn and act (default False);
                 weights, outputs and losses stay float32. Faster on a GPU and on processors with AMX.
             replay_capacity: Transitions per task in all replay memories together (default 100,000).
@@ -132,6 +99,8 @@ class MultiTaskConfig(AlgorithmConfig):
         return self._set_given(
             {
                 "network": network,
+                "heads": heads,
+                "one_task_per_minibatch": one_task_per_minibatch,
                 "mixed_precision": mixed_precision,
                 "replay_capacity": replay_capacity,
                 "replay_ratio": replay_ratio,
@@ -156,62 +125,25 @@ class MultiTaskConfig(AlgorithmConfig):
         super().evaluation(**kwargs)
         return self._set_given({"evaluation_epsilon": evaluation_epsilon})
 
-    # -- tasks and modules ---------------------------------------------------------------------------------
-
-    @property
-    def task_set(self) -> TaskSet:
-        """The tasks with their spaces; equal settings share one."""
-        return _task_set(cloudpickle.dumps(self.tasks))
-
-    def tasks_of_module(self, module_id: str) -> tuple[str, ...]:
-        """Names of the tasks that a module acts for."""
-        return tuple(task for task in self.tasks if self.policy_mapping_fn(task, None) == module_id)
-
-    def module_spaces(self, module_id: str) -> SharedSpaces:
-        """The common spaces of the tasks that a module acts for."""
-        return TaskSet({task: self.task_set[task] for task in self.tasks_of_module(module_id)}).shared()
-
-    def get_multi_rl_module_spec(
-        self,
-        *,
-        env: Any = None,
-        spaces: Any = None,
-        inference_only: bool = False,
-        **_: Any,
-    ) -> MultiRLModuleSpec:
-        """A spec per module, with the spaces of its tasks: no environment is needed (see RLlib)."""
-        specs = {}
-        for module_id in self.policies:
-            shared = self.module_spaces(module_id)
-            specs[module_id] = RLModuleSpec(
-                module_class=self.get_default_rl_module_spec().module_class,
-                observation_space=shared.observation_space,
-                action_space=Discrete(shared.num_actions),
-                inference_only=inference_only,
-                model_config=self.model_config_of_module(module_id),
-            )
-        return MultiRLModuleSpec(rl_module_specs=specs)
-
-    def model_config_of_module(self, module_id: str) -> dict[str, Any]:
-        """What the module is built from."""
-        shape = self.module_spaces(module_id).observation_space.shape
-        network = _default_network(shape) if self.network is None else self.network
-        return {"network": network, "mixed_precision": self.mixed_precision}
-
-    def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
-        """Task -> module id; one module per task unless a subclass says otherwise."""
-        return {task: task for task in tasks}
-
     # -- what env runners and learners ask -----------------------------------------------------------------
 
     def epsilon_at(self, env_steps: int) -> float:
         """Exploration after so many env steps of all tasks together."""
         return value_at(self.epsilon, env_steps)
 
+    def expert_share_at(self, env_steps: int) -> float:
+        """Share of the training episodes that experts act, after so many env steps of all tasks together."""
+        return 0.0
+
     @property
-    def behaviour_is_expert(self) -> bool:
-        """Whether experts choose the training actions."""
+    def samples_actions(self) -> bool:
+        """Whether training actions are drawn from the policy's softmax, or greedy."""
         return False
+
+    @property
+    def imitation_reward_tau(self) -> float | None:
+        """Temperature of the expert policy whose log-likelihoods are the rewards; None: the task's own."""
+        return None
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -221,6 +153,11 @@ class MultiTaskConfig(AlgorithmConfig):
     def load_experts(self) -> Any:
         """The experts that label and may act, or None."""
         return None
+
+    @property
+    def minibatch_is_of_one_task(self) -> bool:
+        """Whether all rows of a minibatch are of one task."""
+        return self.one_task_per_minibatch and not self.expert_modules
 
     # -- checks --------------------------------------------------------------------------------------------
 
@@ -244,6 +181,8 @@ class MultiTaskConfig(AlgorithmConfig):
         super().update_from_dict(dict(config_dict))
         if "tasks" in config_dict:
             self.multi_task(tasks=config_dict["tasks"])
+        elif self.tasks:
+            self._map_tasks()
         return self
 
     def validate(self) -> None:
@@ -254,7 +193,9 @@ class MultiTaskConfig(AlgorithmConfig):
         """
         tasks = self.task_set  # raises what is wrong with the tasks
         if self._train_batch_size_per_learner is None:  # the property would fall back on `train_batch_size`
-            self.train_batch_size_per_learner = self.rows_per_task * len(tasks)
+            self.train_batch_size_per_learner = self.rows_per_task * (
+                1 if self.minibatch_is_of_one_task else len(tasks)
+            )
         check_values(self)
         check_networks(self)
         check_sizes(self)
@@ -266,14 +207,3 @@ class MultiTaskConfig(AlgorithmConfig):
             if value is not NotProvided:
                 setattr(self, name, value)
         return self
-
-
-@lru_cache(maxsize=16)
-def _task_set(pickled_tasks: bytes) -> TaskSet:
-    return TaskSet.from_config(cloudpickle.loads(pickled_tasks))
-
-
-def _default_network(observation_shape: tuple[int, ...]) -> Mapping[str, Any]:
-    if len(observation_shape) != 3:
-        return {"type": "mlp"}
-    return {"type": "nature_cnn" if min(observation_shape[:2]) >= 36 else "minatar_cnn"}

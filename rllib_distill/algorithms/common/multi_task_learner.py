@@ -16,7 +16,7 @@ from ray.rllib.utils.metrics import (
 from rllib_distill.algorithms.common.denormals import zero_tiny_moments
 from rllib_distill.algorithms.common.fragment_data import FragmentData, num_sources
 from rllib_distill.algorithms.common.gradients import average_gradients, broadcast_from_first_rank
-from rllib_distill.algorithms.common.minibatch import Minibatches
+from rllib_distill.algorithms.common.minibatch import Minibatches, OneTaskAtATime
 from rllib_distill.algorithms.common.optimizer_memory import lay_out_as_parameters
 from rllib_distill.algorithms.common.optimizers import make_optimizer
 from rllib_distill.sampling import TaskReplay, keep_large_tensors_cheap
@@ -30,7 +30,7 @@ class MultiTaskLearner(TorchLearner):
 
     An update stores new fragments in this rank's shard of the replay memory, then makes `num_minibatches`
     gradient steps, the same number on every rank. Modules are not wrapped in DistributedDataParallel: see
-    `average_gradients`. Metrics are those of the last minibatch.
+    `average_gradients`. Metrics are those of the last minibatch (of the last few where each is of one task).
     """
 
     columns: tuple[str, ...] = ("observations",)
@@ -46,26 +46,19 @@ class MultiTaskLearner(TorchLearner):
         config, num_learners = self.config, max(1, self.config.num_learners)
         self.num_updates = 0
         self.logs_minibatch = False
+        sources = num_sources(self._learner_index, num_learners, config.num_env_runners)
         self.replay = TaskReplay(
             config.task_set,
-            capacity=-(-config.replay_capacity // num_learners),
-            num_sources=num_sources(self._learner_index, num_learners, config.num_env_runners),
+            capacity=self.replay_capacity(sources),
+            num_sources=sources,
             seed=None if config.seed is None else config.seed + self._learner_index,
             **self.replay_options(),
         )
-        rows_per_task = config.train_batch_size_per_learner // len(config.task_set)
         self._minibatches = {
-            module_id: Minibatches(
-                self.replay,
-                config.module_spaces(module_id),
-                config.tasks_of_module(module_id),
-                rows_per_task,
-                self.columns_of(module_id),
-                self._device,
-            )
+            module_id: self._minibatches_of(module_id)
             for module_id in self.module.keys()  # a MultiRLModule is no mapping
         }
-        self._task_metrics: dict[tuple[str, str], torch.Tensor] = {}
+        self._task_metrics: dict[tuple[str, str, tuple[str, ...]], torch.Tensor] = {}
         if num_learners > 1:
             broadcast_from_first_rank(p for module in self.module.values() for p in module.parameters())
         for module in self.module.values():
@@ -74,17 +67,29 @@ class MultiTaskLearner(TorchLearner):
             if self.config.torch_compile_learner:
                 module.compile(self._torch_compile_cfg)
 
+    def _minibatches_of(self, module_id: str) -> Minibatches | OneTaskAtATime:
+        config = self.config
+        spaces, tasks = config.module_spaces(module_id), config.tasks_of_module(module_id)
+        columns, batch_size = self.columns_of(module_id), config.train_batch_size_per_learner
+
+        def of(tasks: tuple[str, ...], rows_per_task: int) -> Minibatches:
+            return Minibatches(self.replay, spaces, tasks, rows_per_task, columns, self._device)
+
+        if config.minibatch_is_of_one_task and len(tasks) > 1:
+            return OneTaskAtATime(self.replay, {task: of((task,), batch_size) for task in tasks})
+        return of(tasks, batch_size // len(config.task_set))
+
     def columns_of(self, module_id: str) -> tuple[str, ...]:
         """Replay columns that the module's loss reads."""
         return self.columns
 
+    def replay_capacity(self, num_sources: int) -> int:
+        """Transitions per task in this rank's shard, which so many env runners feed."""
+        return -(-int(self.config.replay_capacity) // max(1, self.config.num_learners))
+
     def replay_options(self) -> dict[str, Any]:
         """What else the replay memory is made with."""
         return {}
-
-    def tasks_of(self, module_id: str) -> tuple[str, ...]:
-        """The module's tasks, in the order of a minibatch's rows."""
-        return self._minibatches[module_id].tasks
 
     # -- updating ------------------------------------------------------------------------------------------
 
@@ -122,8 +127,9 @@ class MultiTaskLearner(TorchLearner):
 
     def _make_steps(self, num_minibatches: int, timesteps: Mapping[str, Any]) -> None:
         self.before_gradient_based_update(timesteps=timesteps)
+        logged = len(self.config.task_set) if self.config.minibatch_is_of_one_task else 1
         for i in range(num_minibatches):
-            self.logs_minibatch = i == num_minibatches - 1
+            self.logs_minibatch = i >= num_minibatches - logged
             batch = {module_id: minibatch.draw() for module_id, minibatch in self._minibatches.items()}
             _, losses, _ = self._update(batch)
             self.num_updates += 1
@@ -176,10 +182,12 @@ class MultiTaskLearner(TorchLearner):
 
     # -- metrics -------------------------------------------------------------------------------------------
 
-    def keep_task_metric(self, module_id: str, name: str, per_row: torch.Tensor) -> None:
+    def keep_task_metric(
+        self, module_id: str, name: str, tasks: tuple[str, ...], per_row: torch.Tensor
+    ) -> None:
         """Remembers each task's mean of `(N, ...)` values; call it where `logs_minibatch` is set."""
-        per_task = per_row.detach().float().view(len(self.tasks_of(module_id)), -1).mean(1)
-        self._task_metrics[module_id, name] = per_task
+        per_task = per_row.detach().float().view(len(tasks), -1).mean(1)
+        self._task_metrics[module_id, name, tasks] = per_task
 
     def _log(self, losses: Mapping[str, torch.Tensor], num_minibatches: int) -> None:
         for module_id, loss in losses.items():
@@ -190,8 +198,8 @@ class MultiTaskLearner(TorchLearner):
                     "lower lr or set grad_clip, and restart from the last checkpoint."
                 )
             self.metrics.log_value((module_id, self.TOTAL_LOSS_KEY), value, window=1)
-        for (module_id, name), per_task in self._task_metrics.items():
-            for task, value in zip(self.tasks_of(module_id), per_task.tolist(), strict=True):
+        for (module_id, name, tasks), per_task in self._task_metrics.items():
+            for task, value in zip(tasks, per_task.tolist(), strict=True):
                 self.metrics.log_value((module_id, name, task), value, window=1)
         self._task_metrics.clear()
         rows = num_minibatches * self.config.train_batch_size_per_learner

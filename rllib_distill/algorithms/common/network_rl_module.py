@@ -1,5 +1,6 @@
 """A plain torch network as an RLlib RLModule."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,7 +8,9 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch.torch_compile_config import TorchCompileConfig
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 
+from rllib_distill.algorithms.common.same_network import check_same_network
 from rllib_distill.networks import Network, build_network
+from rllib_distill.sampling.columns import TASKS
 
 FEATURES = "features"
 
@@ -21,7 +24,7 @@ class NetworkRLModule(TorchRLModule):
         self.network = build_network(
             self.model_config["network"],
             self.observation_space.shape,
-            int(self.action_space.n),
+            self.model_config["heads"] or int(self.action_space.n),
             mixed_precision=self.model_config.get("mixed_precision", False),
         )
 
@@ -46,6 +49,15 @@ class NetworkRLModule(TorchRLModule):
         """As torch's, but free where nothing changes: RLlib asks before every forward."""
         return self if self.training == mode else super().train(mode)
 
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Takes over weights.
+
+        Raises:
+            DistillError: They are another network's: RLlib would leave out what does not fit, and play on.
+        """
+        check_same_network(state, self.state_dict())
+        super().set_state(state)
+
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        outputs, features = self.network(batch[Columns.OBS])
+        outputs, features = self.network(batch[Columns.OBS], batch.get(TASKS))
         return {Columns.ACTION_DIST_INPUTS: outputs, FEATURES: features}

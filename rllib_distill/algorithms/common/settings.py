@@ -34,6 +34,12 @@ def check_number(
         raise DistillError(f"{name} is {value!r}; it must be {allowed}.")
 
 
+def check_bool(name: str, value: Any) -> None:
+    """Raises DistillError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise DistillError(f"{name} is {value!r}; it must be true or false.")
+
+
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """Raises DistillError unless `value` is one of `choices`."""
     if value not in choices:

@@ -1,4 +1,4 @@
-"""MultiTaskDQN: one DQN per task, all tasks at once, the maker of experts."""
+"""MultiTaskDQN: one DQN per task, the maker of experts, or one for all, the baseline of distillation."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -8,10 +8,13 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 
 from rllib_distill.algorithms.common.multi_task_algorithm import MultiTaskAlgorithm
-from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
-from rllib_distill.algorithms.common.settings import check_number
+from rllib_distill.algorithms.common.settings import check_bool, check_number
+from rllib_distill.algorithms.multi_task_dqn.q_learning_config import QLearningConfig
 from rllib_distill.errors import DistillError
 from rllib_distill.experts import Expert, ExpertInfo
+
+SHARED = "shared"
+"""Id of the module that learns all tasks."""
 
 _RECIPE = (
     "lr",
@@ -30,8 +33,13 @@ _RECIPE = (
 )
 
 
-class MultiTaskDQNConfig(MultiTaskConfig):
+class MultiTaskDQNConfig(QLearningConfig):
     """Configures `MultiTaskDQN` (Mnih et al., 2015; double Q-learning by van Hasselt et al., 2016).
+
+    Args:
+        algo_class: Of the algorithm, as in RLlib.
+        shared: Whether one network learns all tasks, with one head per task: the multi-task DQN that Policy
+            Distillation is compared with (Rusu et al., 2016). Otherwise (default) each task has its own.
 
     Example:
         config = (
@@ -46,13 +54,11 @@ class MultiTaskDQNConfig(MultiTaskConfig):
 
     rows_per_task = 128
 
-    def __init__(self, algo_class: type | None = None):
+    def __init__(self, algo_class: type | None = None, *, shared: bool = False):
         """Sets the defaults."""
         super().__init__(algo_class=algo_class or MultiTaskDQN)
-        self.double_q = True
-        self.n_step = 1
-        self.huber_delta: float | None = 1.0
-        self.target_network_update_freq = 250  # minibatches
+        self.shared = shared
+        self.heads = "per_task"
         self.tau = 1.0
         self.num_envs_per_task = 16
         self.replay_ratio = 8.0
@@ -60,41 +66,28 @@ class MultiTaskDQNConfig(MultiTaskConfig):
         self.rollout_fragment_length = 16
         self.epsilon = [[0, 1.0], [200_000, 0.02]]
 
-    def training(
-        self,
-        *,
-        double_q: bool = NotProvided,
-        n_step: int = NotProvided,
-        huber_delta: float | None = NotProvided,
-        target_network_update_freq: int = NotProvided,
-        tau: float = NotProvided,
-        **kwargs: Any,
-    ) -> Self:
+    def training(self, *, shared: bool = NotProvided, tau: float = NotProvided, **kwargs: Any) -> Self:
         """Sets the training related configuration.
 
         Args:
-            double_q: Whether the online network picks the action that the target network values.
-            n_step: Rewards that are summed before the target network's value (default 1, the papers); with 3,
-                rewards travel faster (Hessel et al., 2018). Not corrected for exploration.
-            huber_delta: Where the loss turns from quadratic to linear (default 1); None: squared errors.
-            target_network_update_freq: Minibatches between updates of the target networks (default 250).
+            shared: See the class.
             tau: Share of the online network that a target update takes (default 1, a copy).
-            kwargs: See `MultiTaskConfig.training`. `train_batch_size_per_learner` counts the rows of all
+            kwargs: See `QLearningConfig.training`. `train_batch_size_per_learner` counts the rows of all
                 tasks (default: 128 of each).
 
         Returns:
             This config.
         """
         super().training(**kwargs)
-        return self._set_given(
-            {
-                "double_q": double_q,
-                "n_step": n_step,
-                "huber_delta": huber_delta,
-                "target_network_update_freq": target_network_update_freq,
-                "tau": tau,
-            }
-        )
+        self._set_given({"shared": shared, "tau": tau})
+        if shared is not NotProvided:
+            self._map_tasks()
+        return self
+
+    @property
+    def target_update_share(self) -> float:
+        """RLlib's DQN calls it tau, and so do we."""
+        return self.tau
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """See RLlib."""
@@ -110,18 +103,16 @@ class MultiTaskDQNConfig(MultiTaskConfig):
 
     def validate(self) -> None:
         """Checks every value before anything starts."""
+        check_bool("shared", self.shared)
         super().validate()
-        if not isinstance(self.double_q, bool):
-            raise DistillError(f"double_q is {self.double_q!r}; it must be true or false.")
-        check_number("n_step", self.n_step, least=1, integer=True)
-        if self.huber_delta is not None:
-            check_number("huber_delta", self.huber_delta, above=0)
-        check_number("target_network_update_freq", self.target_network_update_freq, least=1, integer=True)
         check_number("tau", self.tau, above=0, most=1)
+
+    def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
+        return dict.fromkeys(tasks, SHARED) if self.shared else super()._module_of_tasks(tasks)
 
 
 class MultiTaskDQN(MultiTaskAlgorithm):
-    """One DQN per task; each has its module, replay memory and optimizer, and none sees the others' data."""
+    """One DQN per task, none of which sees the others' data; or, `shared`, one network for all of them."""
 
     config: MultiTaskDQNConfig
 
@@ -139,7 +130,15 @@ class MultiTaskDQN(MultiTaskAlgorithm):
 
         Returns:
             Task -> path of its expert.
+
+        Raises:
+            DistillError: The tasks share one network, which is no expert's.
         """
+        if self.config.shared:
+            raise DistillError(
+                "The tasks share one network (shared: true), and an expert's file holds a task's own: train "
+                "experts with shared: false."
+            )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         weights = self.module_weights()
@@ -156,9 +155,10 @@ class MultiTaskDQN(MultiTaskAlgorithm):
         return paths
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
-        """RLlib's checkpoint with replay memories, and the networks as expert files in `experts`."""
+        """RLlib's checkpoint with replay memories, and each task's own network as an expert in `experts`."""
         saved = super().save_to_path(path, **kwargs)
-        self.export_experts(Path(saved) / "experts")
+        if not self.config.shared:
+            self.export_experts(Path(saved) / "experts")
         return saved
 
     def _recipe(self) -> dict[str, Any]:

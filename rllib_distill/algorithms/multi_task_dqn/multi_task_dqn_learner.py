@@ -1,14 +1,15 @@
-"""Q-learning on every task's module."""
+"""Q-learning on every module."""
 
 from typing import Any
 
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.utils import update_target_network
+from ray.rllib.core.rl_module.apis import TargetNetworkAPI
 
-from rllib_distill.algorithms.common.minibatch import LEGAL_ACTIONS
 from rllib_distill.algorithms.common.multi_task_learner import MultiTaskLearner
 from rllib_distill.losses import double_q_target, q_learning_target, td_loss
+from rllib_distill.sampling.columns import LEGAL_ACTIONS, TASKS
 
 
 class MultiTaskDQNLearner(MultiTaskLearner):
@@ -24,27 +25,32 @@ class MultiTaskDQNLearner(MultiTaskLearner):
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
     ) -> torch.Tensor:
         """Mean TD loss of the module's rows; bootstraps through truncations, not through terminations."""
-        q = fwd_out[Columns.ACTION_DIST_INPUTS]
+        return self.td_loss(module_id, config, batch, fwd_out[Columns.ACTION_DIST_INPUTS]).mean()
+
+    def td_loss(self, module_id: str, config: Any, batch: dict[str, Any], q: torch.Tensor) -> torch.Tensor:
+        """TD loss of every row, `(N,)`, of a module with a target network and its Q-values `(N, A)`."""
         targets = self._targets(self.module[module_id], config, batch)
         per_row = td_loss(q, batch["actions"], targets, huber_delta=config.huber_delta)
         if self.logs_minibatch:
-            self.keep_task_metric(module_id, "td_loss", per_row)
-            self.keep_task_metric(module_id, "q_mean", q)
-        return per_row.mean()
+            self.keep_task_metric(module_id, "td_loss", batch[TASKS], per_row)
+            self.keep_task_metric(module_id, "q_mean", batch[TASKS], q)
+        return per_row
 
     @torch.no_grad()
     def _targets(self, module: Any, config: Any, batch: dict[str, Any]) -> torch.Tensor:
-        next_batch = {Columns.OBS: batch[Columns.NEXT_OBS]}
+        next_batch = {Columns.OBS: batch[Columns.NEXT_OBS], TASKS: batch[TASKS]}
         q_target = module.forward_target(next_batch)
         legal = batch[LEGAL_ACTIONS]
         if not config.double_q:
             return q_learning_target(batch["rewards"], batch["discounts"], q_target, legal_actions=legal)
-        q_online = module.network(batch[Columns.NEXT_OBS])[0]
+        q_online = module.network(batch[Columns.NEXT_OBS], batch[TASKS])[0]
         return double_q_target(batch["rewards"], batch["discounts"], q_target, q_online, legal_actions=legal)
 
     def after_minibatch(self) -> None:
         """Moves the target networks every `target_network_update_freq` minibatches."""
         if self.num_updates % self.config.target_network_update_freq == 0:
             for module in self.module.values():
-                for network, target in module.get_target_network_pairs():
-                    update_target_network(main_net=network, target_net=target, tau=self.config.tau)
+                pairs = module.get_target_network_pairs() if isinstance(module, TargetNetworkAPI) else ()
+                for network, target in pairs:
+                    share = self.config.target_update_share
+                    update_target_network(main_net=network, target_net=target, tau=share)

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.utils import make_target_network
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, TargetNetworkAPI
 from ray.rllib.utils.annotations import override
 
 from rllib_distill.algorithms.common.network_rl_module import NetworkRLModule
+from rllib_distill.sampling.columns import TASKS
 
 
 class MultiTaskDQNRLModule(NetworkRLModule, InferenceOnlyAPI, TargetNetworkAPI):
@@ -25,7 +27,7 @@ class MultiTaskDQNRLModule(NetworkRLModule, InferenceOnlyAPI, TargetNetworkAPI):
     @override(TargetNetworkAPI)
     def forward_target(self, batch: dict[str, Any]) -> Any:
         """Target Q-values `(N, A)` of `batch["obs"]`."""
-        return self.target_network(batch["obs"])[0]
+        return self.target_network(batch[Columns.OBS], batch.get(TASKS))[0]
 
     @override(InferenceOnlyAPI)
     def get_non_inference_attributes(self) -> list[str]:

@@ -1,0 +1,52 @@
+"""Who acts while training: the setting `behaviour`, which says what share of the episodes experts act."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rllib_distill.algorithms.common.settings import check_number, check_schedule, value_at
+from rllib_distill.errors import DistillError, nearest
+
+Behaviour = str | float | Sequence[Sequence[float]] | Mapping[str, Any]
+
+_SHARES = {"student": 0.0, "expert": 1.0}
+_EXPONENTIAL = {"type": "exponential", "initial": 1.0, "half_life": 100_000}
+_FORMS = (
+    "'student', 'expert', the share of episodes that experts act (0 to 1), a schedule of it such as "
+    "[[0, 1.0], [500000, 0.0]], or {type: exponential, initial: 1.0, half_life: 100000} in env steps"
+)
+
+
+def expert_share(behaviour: Behaviour, env_steps: int) -> float:
+    """Share of the episodes that experts act, in [0, 1].
+
+    With `initial` 1, the exponential schedule is DAgger's beta = p^k (Ross et al., 2011), by env steps
+    instead of rounds.
+    """
+    if isinstance(behaviour, str):
+        return _SHARES[behaviour]
+    if isinstance(behaviour, Mapping):
+        schedule = {**_EXPONENTIAL, **behaviour}
+        return float(schedule["initial"] * 0.5 ** (env_steps / schedule["half_life"]))
+    return value_at(behaviour, env_steps)
+
+
+def check_behaviour(behaviour: Any) -> None:
+    """Raises DistillError unless `expert_share` understands it and stays in [0, 1]."""
+    if isinstance(behaviour, str):
+        if behaviour not in _SHARES:
+            raise DistillError(f"behaviour is {behaviour!r}; it must be {_FORMS}.")
+    elif isinstance(behaviour, Mapping):
+        _check_exponential(behaviour)
+    else:
+        check_schedule("behaviour", behaviour, least=0, most=1)
+
+
+def _check_exponential(behaviour: Mapping[str, Any]) -> None:
+    if behaviour.get("type") != "exponential":
+        raise DistillError(f"behaviour is {dict(behaviour)!r}; it must be {_FORMS}.")
+    for key in behaviour:
+        if key not in _EXPONENTIAL:
+            raise DistillError(f"Unknown key {key!r} of behaviour. {nearest(str(key), _EXPONENTIAL)}")
+    schedule = {**_EXPONENTIAL, **behaviour}
+    check_number("initial of behaviour", schedule["initial"], least=0, most=1)
+    check_number("half_life of behaviour", schedule["half_life"], above=0)

@@ -1,0 +1,60 @@
+"""Policy Distillation: one student learns what its experts, or teachers, know (Rusu et al., 2016)."""
+
+from typing import Any
+
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EPISODE_MODULE_RETURN_MEAN
+
+from rllib_distill.algorithms.common.settings import value_at
+from rllib_distill.algorithms.common.student_algorithm import StudentAlgorithm
+from rllib_distill.algorithms.policy_distillation.policy_distillation_config import PolicyDistillationConfig
+from rllib_distill.sampling.episode_metrics import STUDENT_EPISODE_RETURNS_MEAN
+
+
+class PolicyDistillation(StudentAlgorithm):
+    """Experts play (or the student, or both by turns) and label what is seen; the student learns from it."""
+
+    config: PolicyDistillationConfig
+
+    @classmethod
+    def get_default_config(cls) -> PolicyDistillationConfig:
+        """See RLlib."""
+        return PolicyDistillationConfig()
+
+    def setup(self, config: Any) -> None:
+        """See RLlib."""
+        super().setup(config)
+        self._returns_of_files = {} if self.config.experts_learn else super().expert_returns()
+
+    def expert_returns(self) -> dict[str, float]:
+        """Of experts that learn, their mean training return lately."""
+        if not self.config.experts_learn:
+            return self._returns_of_files
+        means = self._recent_returns(EPISODE_MODULE_RETURN_MEAN)
+        return {task: means[module] for task, module in self.config.expert_modules.items() if module in means}
+
+    def learner_inputs(self) -> dict[str, Any]:
+        """The weight of each task's imitation loss, and how well experts play that still learn."""
+        inputs: dict[str, Any] = {"imitation_coeffs": self._imitation_coeffs()}
+        if self.config.experts_learn:
+            inputs["expert_returns"] = self.expert_returns()
+        return inputs
+
+    def _imitation_coeffs(self) -> dict[str, float]:
+        coeff = self.config.imitation_coeff
+        if not isinstance(coeff, str):
+            return dict.fromkeys(self.config.tasks, value_at(coeff, self._env_steps_lifetime()))
+        students, experts = self._recent_returns(STUDENT_EPISODE_RETURNS_MEAN), self.expert_returns()
+        return {
+            task: max(1.0 - students[task] / experts[task], 0.0)
+            if task in students and experts.get(task, 0.0) > 0
+            else 1.0
+            for task in self.config.tasks
+        }
+
+    def _recent_returns(self, key: str) -> dict[str, float]:
+        returns: dict[str, float] = self.metrics.peek((ENV_RUNNER_RESULTS, key), default={})
+        return returns
+
+    @property
+    def _transitions_before_learning(self) -> int:
+        return 1 if self.config.is_on_policy else super()._transitions_before_learning

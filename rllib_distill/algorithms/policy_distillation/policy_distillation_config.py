@@ -1,0 +1,204 @@
+"""Configures Policy Distillation (Rusu et al., 2016) and what has been made of it since."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.from_config import NotProvided
+
+from rllib_distill.algorithms.common.behaviour import Behaviour
+from rllib_distill.algorithms.common.expert_config import STUDENT, ExpertConfig
+from rllib_distill.algorithms.common.settings import Schedule
+from rllib_distill.algorithms.multi_task_dqn.q_learning_config import QLearningConfig
+from rllib_distill.algorithms.policy_distillation.policy_distillation_checks import (
+    check_experts_fit,
+    check_policy_distillation,
+)
+
+ONLINE = "online"
+EXPECTED_ENTROPY = "expected_entropy_regularised"
+
+
+class PolicyDistillationConfig(ExpertConfig, QLearningConfig):
+    """Configures `PolicyDistillation`.
+
+    Example:
+        config = (
+            PolicyDistillationConfig()
+            .multi_task(tasks={"breakout": "MinAtar/Breakout-v1", "asterix": "MinAtar/Asterix-v1"})
+            .experts({"breakout": "breakout.safetensors", "asterix": "asterix.safetensors"})
+            .training(loss="kl", tau=0.01, network={"type": "minatar_net1"})
+        )
+        algo = config.build_algo()
+        algo.train()
+        algo.evaluate()
+    """
+
+    def __init__(self, algo_class: type | None = None):
+        """Sets the defaults."""
+        if algo_class is None:
+            from rllib_distill.algorithms.policy_distillation.policy_distillation import PolicyDistillation
+
+            algo_class = PolicyDistillation
+        super().__init__(algo_class=algo_class)
+        self.objective: Literal["distillation", "expected_entropy_regularised"] = "distillation"
+        self.loss: Literal["kl", "nll", "mse"] = "kl"
+        self.tau = 0.01
+        self.rl_coeff = 0.0
+        self.imitation_coeff: Schedule | Literal["qdagger"] = 1.0
+        self.online_expert: Literal["current", "best"] = "best"
+        self.behaviour = "expert"
+        self.epsilon = 0.05
+        self.heads = "per_task"
+        self.one_task_per_minibatch = True
+        self.lr = 0.0005
+
+    def experts(
+        self,
+        experts: Mapping[str, str | Path] | str = NotProvided,
+        *,
+        behaviour: Behaviour = NotProvided,
+        online_expert: Literal["current", "best"] = NotProvided,
+    ) -> Self:
+        """Sets the experts and who acts while training.
+
+        Args:
+            experts: Task name -> path of its expert's `.safetensors` file; or `online`: experts are trained
+                by DQN at the same time, with module id = task name, `epsilon` as their exploration and the
+                settings of Q-learning below.
+            behaviour: See `ExpertConfig.experts`; here the default is `expert`, the paper's.
+            online_expert: Which state of an expert that still learns is imitated: the `current`, or the
+                `best` so far (default) by its mean training return.
+
+        Returns:
+            This config.
+        """
+        super().experts(experts, behaviour=behaviour)
+        self._set_given({"online_expert": online_expert})
+        if experts is not NotProvided:
+            self._map_tasks()
+        return self
+
+    def training(
+        self,
+        *,
+        loss: Literal["kl", "nll", "mse"] = NotProvided,
+        tau: float = NotProvided,
+        objective: Literal["distillation", "expected_entropy_regularised"] = NotProvided,
+        rl_coeff: float = NotProvided,
+        imitation_coeff: Schedule | Literal["qdagger"] = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Sets the training related configuration.
+
+        Args:
+            loss: `kl` (default), `nll` (of the expert's best action) or `mse` (of Q-values).
+            tau: Temperature, > 0 (default 0.01, the paper's); it divides the experts' Q-values only. With an
+                RL term it divides the student's too, whose outputs are Q-values then.
+            objective: `distillation` on whatever states are visited (default); or
+                `expected_entropy_regularised` (Czarnecki et al., 2019): the student's own states, actions
+                drawn from its policy, and the experts' log-likelihoods of its future actions as a reward, so
+                that the update is the gradient of an objective. Wants `behaviour="student"`, `epsilon=0`, a
+                tau of the size of the gaps between Q-values, and an n_step of 5 or more.
+            rl_coeff: Weight of the student's own Q-learning loss (default 0: imitation alone); with 1 and an
+                `imitation_coeff` that fades, a student can surpass its experts.
+            imitation_coeff: Weight of the imitation loss: a number, a schedule `[[env steps of all tasks
+                together, weight], ...]` (kickstarting; Schmitt et al., 2018), or `qdagger`: per task
+                max(1 - student's / expert's mean return, 0) (Agarwal et al., 2022).
+            kwargs: See `QLearningConfig.training` and `MultiTaskConfig.training`. Here by default heads are
+                `per_task` and a minibatch is of one task, 32 rows (online: an equal share of each task).
+
+        Returns:
+            This config.
+        """
+        super().training(**kwargs)
+        return self._set_given(
+            {
+                "loss": loss,
+                "tau": tau,
+                "objective": objective,
+                "rl_coeff": rl_coeff,
+                "imitation_coeff": imitation_coeff,
+            }
+        )
+
+    # -- what is learned -----------------------------------------------------------------------------------
+
+    @property
+    def experts_learn(self) -> bool:
+        """Whether experts learn at the same time."""
+        return isinstance(self.expert_paths, str) and self.expert_paths == ONLINE
+
+    @property
+    def is_on_policy(self) -> bool:
+        """Whether the student learns from what it just did, and from nothing older."""
+        return self.objective == EXPECTED_ENTROPY
+
+    @property
+    def student_has_q_values(self) -> bool:
+        """Whether the student's outputs are Q-values, of which tau makes logits."""
+        return self.rl_coeff > 0
+
+    @property
+    def expert_modules(self) -> Mapping[str, str]:
+        """Experts that learn have a module each, named as the task."""
+        return {task: task for task in self.tasks} if self.experts_learn else {}
+
+    def load_experts(self) -> Any:
+        """Loads every expert, strictly; None where they are modules."""
+        return None if self.experts_learn else super().load_experts()
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """None where the learner labels, because the experts learn there."""
+        return () if self.experts_learn else super().label_columns
+
+    @property
+    def samples_actions(self) -> bool:
+        """An expectation over the student's policy wants draws from it."""
+        return self.is_on_policy
+
+    @property
+    def imitation_reward_tau(self) -> float | None:
+        """Rewards are the experts' log-likelihoods where the objective says so."""
+        return self.tau if self.is_on_policy else None
+
+    # -- what RLlib asks -----------------------------------------------------------------------------------
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """See RLlib."""
+        return RLModuleSpec(module_class=self.module_class_of(STUDENT))
+
+    def module_class_of(self, module_id: str) -> type:
+        """The student's class, or that of an expert that learns."""
+        from rllib_distill.algorithms.policy_distillation.policy_distillation_rl_module import (
+            OnlineExpertRLModule,
+            PolicyDistillationRLModule,
+        )
+
+        return PolicyDistillationRLModule if module_id == STUDENT else OnlineExpertRLModule
+
+    def model_config_of_module(self, module_id: str) -> dict[str, Any]:
+        """The network, and what else the objective needs."""
+        needs = {"target_network": self.student_has_q_values, "value_head": self.is_on_policy}
+        return {**super().model_config_of_module(module_id), **(needs if module_id == STUDENT else {})}
+
+    def get_default_learner_class(self) -> type:
+        """See RLlib."""
+        from rllib_distill.algorithms.policy_distillation.policy_distillation_learner import (
+            OnlineDistillationLearner,
+            PolicyDistillationLearner,
+        )
+
+        return OnlineDistillationLearner if self.experts_learn else PolicyDistillationLearner
+
+    def validate(self) -> None:
+        """Checks every value before anything starts."""
+        check_policy_distillation(self)
+        super().validate()
+
+    def check_experts(self) -> None:
+        """Raises what is wrong with the experts, alone and with these settings."""
+        if not self.experts_learn:
+            check_experts_fit(self, self.load_experts())

@@ -1,0 +1,71 @@
+"""Building a network from its config."""
+
+from collections.abc import Mapping
+from inspect import Parameter, signature
+from typing import Any
+
+from rllib_distill.errors import DistillError, nearest
+from rllib_distill.networks.heads import make_head
+from rllib_distill.networks.multi_head_network import MultiHeadNetwork
+from rllib_distill.networks.named_networks import NAMED_NETWORKS
+from rllib_distill.networks.network import Network
+from rllib_distill.networks.options import positive_int
+from rllib_distill.networks.torsos import TORSOS
+
+_TYPES = {**{name: {"type": name} for name in TORSOS}, **NAMED_NETWORKS}
+
+
+def build_network(
+    config: Mapping[str, Any],
+    observation_shape: tuple[int, ...],
+    num_outputs: int | Mapping[str, int],
+    *,
+    mixed_precision: bool = False,
+) -> Network | MultiHeadNetwork:
+    """Build a network from its config.
+
+    Args:
+        config: {"type": name, **options}; the types and their options are those of `torsos.TORSOS`, and of
+            `named_networks.NAMED_NETWORKS`. Each also has the option `controller`: units of a hidden layer
+            with ReLU between the features and each head, or None: there is none (default).
+        observation_shape: of one observation, channels last.
+        num_outputs: A, the number of actions, for one head; or of each task, for one head per task.
+        mixed_precision: see `Network`.
+
+    Returns:
+        The network, freshly initialised with torch's defaults.
+
+    Raises:
+        DistillError: If the type or an option is unknown, an option's value is wrong, or the type cannot take
+            such observations.
+    """
+    torso_name, options = _torso_and_options(config)
+    controller = options.pop("controller", None)
+    if controller is not None:
+        controller = positive_int("controller", controller)
+    torso = TORSOS[torso_name](tuple(observation_shape), **options)
+    if isinstance(num_outputs, Mapping):
+        return MultiHeadNetwork(torso, num_outputs, controller=controller, mixed_precision=mixed_precision)
+    head = make_head(torso.feature_size, num_outputs, controller)
+    return Network(torso, head, mixed_precision=mixed_precision)
+
+
+def _torso_and_options(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name of the torso, and all options that are not left to their defaults."""
+    if not isinstance(config, Mapping) or not isinstance(config.get("type"), str):
+        raise DistillError(
+            f"A network config must be a mapping with a 'type'; got {config!r}. "
+            f"Known types: {', '.join(sorted(_TYPES))}."
+        )
+    name = config["type"]
+    if name not in _TYPES:
+        raise DistillError(f"Unknown network type {name!r}. {nearest(name, _TYPES)}")
+    torso = _TYPES[name]["type"]
+    options = {option: value for option, value in {**_TYPES[name], **config}.items() if option != "type"}
+    parameters = signature(TORSOS[torso]).parameters.values()
+    known = ["controller", *(p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY)]
+    for option in options:
+        if option not in known:
+            allowed = nearest(str(option), known)
+            raise DistillError(f"Unknown option {option!r} of the network type {name!r}. {allowed}")
+    return torso, options

@@ -1,0 +1,54 @@
+"""Runs as `rllib record` keeps them, written by hand."""
+
+import json
+
+from rllib_distill.evaluation.report import FORMAT
+
+
+def score(mean, **more):
+    """What a player scored in 4 episodes that all went alike."""
+    return {"episodes": 4, "mean": mean, "std": 0.0, "min": mean, "max": mean, **more}
+
+
+def run(scores, seed=0, algorithm="ActorMimic", measure="ratio", evaluations=(), **config):
+    """A run.
+
+    Args:
+        scores: Task -> means of random play, expert and student; or, without experts, random play and policy.
+        seed: Of the training.
+        algorithm: Its name.
+        measure: Of the scores.
+        evaluations: While it trained.
+        config: Settings.
+    """
+    tasks = {}
+    for task, means in scores.items():
+        players = ("random", "expert", "student") if len(means) == 3 else ("random", "policy")
+        tasks[task] = {player: score(mean) for player, mean in zip(players, means, strict=True)}
+    return {
+        "format": FORMAT,
+        "tasks": tasks,
+        **({"measure": measure} if "student" in next(iter(tasks.values())) else {}),
+        "algorithm": algorithm,
+        "evaluation": {"episodes": 4, "epsilon": 0.01, "seed": 0},
+        "training": {"env_steps": 2_500_000, "seconds": 600.0, "seed": seed},
+        "config": {"seed": seed, **config},
+        "versions": {"python": "3.11.7", "ray": "2.60.0"},
+        "command": "rllib train file x.yaml",
+        "evaluations": list(evaluations),
+    }
+
+
+def evaluations(student, experts):
+    """One evaluation of task `pong` every 10 env steps."""
+    return [
+        {"env_steps": 10 * i, "student": {"pong": s}, "experts": {"pong": e}}
+        for i, (s, e) in enumerate(zip(student, experts, strict=True), 1)
+    ]
+
+
+def save(folder, **runs):
+    """Writes runs into a folder, by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in runs.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))

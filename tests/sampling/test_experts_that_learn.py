@@ -1,0 +1,129 @@
+"""Experts that are modules: they act and are evaluated beside the student, and never instead of it."""
+
+import numpy as np
+import pytest
+import torch
+
+from rllib_distill.algorithms.policy_distillation import PolicyDistillationConfig
+from rllib_distill.sampling import MultiTaskEnvRunner
+from tests.sampling.conftest import NETWORK
+from tests.sampling.counting_env import NAMED_TASKS as TASKS
+from tests.sampling.test_multi_task_env_runner import greedy_by_hand
+
+
+@pytest.fixture
+def make_online(paths):
+    """Returns a function that makes a local runner."""
+
+    def make(*, behaviour, seed=0, epsilon=0.0):
+        config = PolicyDistillationConfig().multi_task(tasks=TASKS, num_envs_per_task=3)
+        config.experts("online", behaviour=behaviour).training(network=NETWORK, epsilon=epsilon)
+        config.env_runners(rollout_fragment_length=10, num_env_runners=0).debugging(seed=seed)
+        return MultiTaskEnvRunner(config=config, worker_index=0)
+
+    return make
+
+
+def watch(runner):
+    """Returns lists that fill with the number of rows of every forward, per module."""
+    rows = {}
+    for module_id in runner.module.keys():
+        rows[module_id] = []
+        runner.module[module_id].network.register_forward_hook(
+            lambda _, inputs, __, module_id=module_id: rows[module_id].append(len(inputs[0]))
+        )
+    return rows
+
+
+def expert_greedy_by_hand(runner, fragment):
+    """Each row's best action by the task's expert, (T, B)."""
+    rows = np.array(fragment.observations[:-1]).reshape(-1, fragment.observations.shape[-1])
+    with torch.no_grad():
+        values = runner.module[fragment.task].network(torch.from_numpy(rows), (fragment.task,))[0].numpy()
+    return values.argmax(1).reshape(fragment.actions.shape)
+
+
+def test_that_experts_act_their_own_tasks_and_the_student_rests(make_online):
+    runner = make_online(behaviour="expert")
+    rows = watch(runner)
+    fragments = runner.sample()
+    assert rows == {"student": [], "short": [3] * 10, "long": [3] * 10}
+    for fragment in fragments:
+        np.testing.assert_array_equal(fragment.actions, expert_greedy_by_hand(runner, fragment))
+        assert not fragment.labels  # the learner's matter
+
+
+def test_that_the_student_acts_with_its_own_module(make_online):
+    runner = make_online(behaviour="student")
+    rows = watch(runner)
+    fragments = runner.sample()
+    assert rows == {"student": [6] * 10, "short": [], "long": []}
+    for fragment in fragments:
+        np.testing.assert_array_equal(fragment.actions, greedy_by_hand(runner, fragment))
+
+
+def test_that_training_means_are_those_of_who_acted(make_online):
+    runner = make_online(behaviour=0.5)
+    for _ in range(4):
+        runner.sample()
+    of_task = {task: list(episodes) for task, episodes in runner._episodes._recent.of_task.items()}
+    metrics = runner.get_metrics()
+    for task in TASKS:
+        by_expert = metrics["module_episode_returns_mean"][task].peek()
+        by_student = metrics["student_episode_returns_mean"][task].peek()
+        all_together = metrics["agent_episode_returns_mean"][task].peek()
+        assert all_together == pytest.approx(np.mean([e.episode_return for e in of_task[task]]))
+        share = (all_together - by_student) / (by_expert - by_student)
+        assert 0 < share < 1
+        assert (share * len(of_task[task])) == pytest.approx(round(share * len(of_task[task])))
+    assert set(metrics["module_episode_returns_mean"]) == {"student", *TASKS}
+
+
+@pytest.mark.parametrize("behaviour", ["expert", "student"])
+def test_that_an_evaluation_is_the_students_and_beside_it_each_experts(make_online, behaviour):
+    runner = make_online(behaviour=behaviour)
+    runner.sample()
+    runner.get_metrics()
+    rows = watch(runner)
+    samples = {sample.task: sample for sample in runner.sample(num_episodes=4)}
+    assert list(samples) == list(TASKS)
+    assert all(rows.values())
+    runner._episodes.log()
+    peek = runner.metrics.peek
+    for task, sample in samples.items():
+        assert list(peek(("agent_episode_returns", task))) == list(sample.returns)
+        assert peek(("agent_episode_returns_mean", task)) == pytest.approx(np.mean(sample.returns))
+        of_expert = list(peek(("module_episode_returns", task)))
+        assert len(of_expert) == 4 and of_expert != list(sample.returns)  # later episodes are worth more
+        assert peek(("module_episode_returns_mean", task)) == pytest.approx(np.mean(of_expert))
+    students = [value for sample in samples.values() for value in sample.returns]
+    assert peek(("module_episode_returns_mean", "student")) == pytest.approx(np.mean(students))
+    assert peek("num_episodes") == 8
+    assert peek("num_env_steps_sampled") == sum(sample.env_steps() for sample in samples.values())
+
+
+def test_that_random_play_is_of_no_module(make_online):
+    runner = make_online(behaviour="student")
+    rows = watch(runner)
+    runner.sample(num_episodes=2, random_actions=True)
+    assert not any(rows.values())
+
+
+def test_that_no_episodes_are_no_means(make_online):
+    runner = make_online(behaviour="expert")
+    runner.sample(num_episodes=0)
+    assert "module_episode_returns_mean" not in runner.get_metrics()
+
+
+def test_that_all_modules_travel(make_online):
+    runner, other = make_online(behaviour="expert"), make_online(behaviour="expert", seed=1)
+    other.set_state(runner.get_state())
+    for a, b in zip(runner.sample(), other.sample(), strict=True):
+        for fragment in (a, b):
+            np.testing.assert_array_equal(fragment.actions, expert_greedy_by_hand(runner, fragment))
+
+
+def test_that_exploration_is_on_top_of_the_experts(make_online):
+    runner = make_online(behaviour="expert", epsilon=1.0)
+    long = runner.sample(num_timesteps=600)[1]
+    assert set(long.actions.flat) == {0, 1, 2, 3}
