@@ -1,36 +1,16 @@
 """MultiTaskDQN: one DQN per task, the maker of experts, or one for all, the baseline of distillation."""
 
-from pathlib import Path
 from typing import Any, Self
 
-import torch
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 
-from rllib_distill.algorithms.common.multi_task_algorithm import MultiTaskAlgorithm
 from rllib_distill.algorithms.common.settings import check_bool, check_number
+from rllib_distill.algorithms.multi_task_dqn.expert_export import ExpertExport
 from rllib_distill.algorithms.multi_task_dqn.q_learning_config import QLearningConfig
-from rllib_distill.errors import DistillError
-from rllib_distill.experts import Expert, ExpertInfo
 
 SHARED = "shared"
 """Id of the module that learns all tasks."""
-
-_RECIPE = (
-    "lr",
-    "gamma",
-    "double_q",
-    "n_step",
-    "huber_delta",
-    "target_network_update_freq",
-    "replay_ratio",
-    "replay_capacity",
-    "train_batch_size_per_learner",
-    "num_envs_per_task",
-    "epsilon",
-    "optimizer",
-    "seed",
-)
 
 
 class MultiTaskDQNConfig(QLearningConfig):
@@ -111,7 +91,7 @@ class MultiTaskDQNConfig(QLearningConfig):
         return dict.fromkeys(tasks, SHARED) if self.shared else super()._module_of_tasks(tasks)
 
 
-class MultiTaskDQN(MultiTaskAlgorithm):
+class MultiTaskDQN(ExpertExport):
     """One DQN per task, none of which sees the others' data; or, `shared`, one network for all of them."""
 
     config: MultiTaskDQNConfig
@@ -121,59 +101,7 @@ class MultiTaskDQN(MultiTaskAlgorithm):
         """See RLlib."""
         return MultiTaskDQNConfig()
 
-    def export_experts(self, folder: str | Path, made_by: dict[str, Any] | None = None) -> dict[str, Path]:
-        """Writes every task's Q-network as an expert file.
-
-        Args:
-            folder: Made if missing; holds `<task>.safetensors` and `<task>.json` afterwards.
-            made_by: What to note about how they were made, besides the algorithm's own settings.
-
-        Returns:
-            Task -> path of its expert.
-
-        Raises:
-            DistillError: The tasks share one network, which is no expert's.
-        """
-        if self.config.shared:
-            raise DistillError(
-                "The tasks share one network (shared: true), and an expert's file holds a task's own: train "
-                "experts with shared: false."
-            )
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = self.module_weights()
-        paths = {}
-        for name, task in self.config.task_set.items():
-            info = ExpertInfo.for_task(
-                task,
-                kind="q_values",
-                network=self.config.model_config_of_module(name)["network"],
-                made_by={"algorithm": "MultiTaskDQN", **self._recipe(), **(made_by or {})},
-            )
-            paths[name] = folder / f"{name}.safetensors"
-            Expert(info, _network_state(weights[name])).save(paths[name])
-        return paths
-
-    def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
-        """RLlib's checkpoint with replay memories, and each task's own network as an expert in `experts`."""
-        saved = super().save_to_path(path, **kwargs)
-        if not self.config.shared:
-            self.export_experts(Path(saved) / "experts")
-        return saved
-
-    def _recipe(self) -> dict[str, Any]:
-        recipe = {name: getattr(self.config, name) for name in _RECIPE}
-        return {
-            **recipe,
-            "env_steps_of_all_tasks": self._env_steps_lifetime(),
-            "tasks": list(self.config.tasks),
-        }
-
-
-def _network_state(module_state: dict[str, Any]) -> dict[str, torch.Tensor]:
-    prefix = "network."
-    return {
-        name.removeprefix(prefix): torch.as_tensor(value)
-        for name, value in module_state.items()
-        if name.startswith(prefix)
-    }
+    @property
+    def learned_experts(self) -> dict[str, str]:
+        """Every task's own network; a shared one is no expert's."""
+        return {} if self.config.shared else {task: task for task in self.config.tasks}

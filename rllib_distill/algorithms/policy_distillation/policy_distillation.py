@@ -1,16 +1,18 @@
 """Policy Distillation: one student learns what its experts, or teachers, know (Rusu et al., 2016)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EPISODE_MODULE_RETURN_MEAN
 
 from rllib_distill.algorithms.common.settings import value_at
 from rllib_distill.algorithms.common.student_algorithm import StudentAlgorithm
+from rllib_distill.algorithms.multi_task_dqn.expert_export import ExpertExport
 from rllib_distill.algorithms.policy_distillation.policy_distillation_config import PolicyDistillationConfig
 from rllib_distill.sampling.episode_metrics import STUDENT_EPISODE_RETURNS_MEAN
 
 
-class PolicyDistillation(StudentAlgorithm):
+class PolicyDistillation(StudentAlgorithm, ExpertExport):
     """Experts play (or the student, or both by turns) and label what is seen; the student learns from it."""
 
     config: PolicyDistillationConfig
@@ -24,6 +26,11 @@ class PolicyDistillation(StudentAlgorithm):
         """See RLlib."""
         super().setup(config)
         self._returns_of_files = {} if self.config.experts_learn else super().expert_returns()
+
+    @property
+    def learned_experts(self) -> Mapping[str, str]:
+        """Experts that learned beside the student are good for the next one."""
+        return self.config.expert_modules
 
     def expert_returns(self) -> dict[str, float]:
         """Of experts that learn, their mean training return lately."""
