@@ -23,6 +23,8 @@ def setting_text(value: Any) -> str:
     """A setting as YAML and JSON have it; a dash where there is none."""
     if value is None:
         return _MISSING
+    if isinstance(value, float):
+        return f"{value:g}"  # 0.0 in one run is 0 in another
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 
 

@@ -7,12 +7,12 @@ from typing import Any
 from ray import cloudpickle
 from ray.rllib.core.rl_module.rl_module import RLModule
 
+from rllib_distill.algorithms.common.multi_task_algorithm import MODULES_FOLDER
 from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
 from rllib_distill.errors import DistillError
 from rllib_distill.sampling.actors import Actor, JointActor, ModuleActor, module_forward
 
 _ALGORITHM_FILE = "class_and_ctor_args.pkl"
-_MODULES = Path("learner_group", "learner", "rl_module")
 
 
 class TrainedPolicies:
@@ -66,6 +66,6 @@ class TrainedPolicies:
         return JointActor(actors)
 
     def _actor_of(self, module_id: str, num_envs: int) -> Actor:
-        module = RLModule.from_checkpoint((self.path / _MODULES / module_id).resolve())
+        module = RLModule.from_checkpoint((self.path / MODULES_FOLDER / module_id).resolve())
         module.eval()
         return ModuleActor(module_forward(module), self.config.module_spaces(module_id), num_envs)

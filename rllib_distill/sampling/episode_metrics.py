@@ -39,6 +39,10 @@ MODULE_EPISODE_RETURNS = "module_episode_returns"
 STUDENT_EPISODE_RETURNS_MEAN = "student_episode_returns_mean"
 """Key of the mean of a task's last training episodes that the student acted, where there are experts."""
 
+EXPERT_EPISODE_RETURNS_MEAN = "expert_episode_returns_mean"
+"""Key of the same of an expert that learns, logged once per full window: the best of overlapping means, or of
+means of few episodes, would be the luckiest."""
+
 
 class EpisodeMetrics:
     """Collects while sampling, which costs next to nothing, and logs when RLlib asks for metrics.
@@ -54,8 +58,9 @@ class EpisodeMetrics:
         self._student_of = config.policy_mapping_fn
         self._expert_of: Mapping[str, str] = config.expert_modules
         self._has_experts = bool(config.expert_modules or config.label_columns)
-        size = max(1, ceil(config.metrics_num_episodes_for_smoothing / (config.num_env_runners or 1)))
-        self._recent = _Played(size)
+        self._window = max(1, ceil(config.metrics_num_episodes_for_smoothing / (config.num_env_runners or 1)))
+        self._recent = _Played(self._window)
+        self._of_experts: defaultdict[str, list[Episode]] = defaultdict(list)
         self._evaluated = _Played()
         self._num_episodes = 0
         self._steps: Counter[str] = Counter()
@@ -66,6 +71,8 @@ class EpisodeMetrics:
         self._recent.of_task[task].append(episode)
         if module is not None:
             self._recent.of_module[module, task].append(episode)
+        if module is not None and by_expert:
+            self._of_experts[task].append(episode)
         self._num_episodes += 1
 
     def add_evaluation(self, task: str, episodes: Sequence[Episode]) -> None:
@@ -97,6 +104,7 @@ class EpisodeMetrics:
             self._log_episodes(self._recent)
             if self._has_experts:
                 self._log_students_means()
+                self._log_experts_means()
         self._evaluated = _Played()
         self._steps.clear()
         self._num_episodes = 0
@@ -151,6 +159,13 @@ class EpisodeMetrics:
             if module == self._student_of(task, None):
                 key = (STUDENT_EPISODE_RETURNS_MEAN, task)
                 self._logger.log_value(key, fmean(_returns(episodes)), reduce="mean", window=1)
+
+    def _log_experts_means(self) -> None:
+        for task, episodes in self._of_experts.items():
+            if len(episodes) >= self._window:
+                key = (EXPERT_EPISODE_RETURNS_MEAN, task)
+                self._logger.log_value(key, fmean(_returns(episodes)), reduce="mean", window=1)
+                episodes.clear()
 
 
 class _Played:

@@ -177,10 +177,15 @@ class MultiTaskEnvRunner(RunnerState, EnvRunner):
         return bool(self.config.in_evaluation) and self.config.evaluation_duration != "auto"
 
     def _sample_epoch(self, num_timesteps: int, epsilon: float, actor: Actor) -> list[EpochReturns]:
-        epochs = self._play_anew(play_steps, -(-num_timesteps // len(self._envs)), epsilon, actor)
+        share = -(-num_timesteps // len(self._envs))
+        epochs = self._play_anew(play_steps, share, epsilon, actor)
         for task, epoch in epochs.items():
             if epoch.finished:  # a piece of a game has no score
                 self._episodes.add_evaluation(task, epoch.episodes)
+        if self.config.expert_modules and actor is self._actors.student:
+            of_experts = self._play_anew(play_steps, share, epsilon, self._actors.expert)
+            for task, epoch in of_experts.items():
+                self._episodes.add_expert_evaluation(task, epoch.episodes if epoch.finished else ())
         self._episodes.count_steps({task: epoch.steps for task, epoch in epochs.items()})
         return [epoch.returns(task) for task, epoch in epochs.items()]
 

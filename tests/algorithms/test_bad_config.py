@@ -62,6 +62,8 @@ ACTOR_MIMIC = [
     ("behaviour", {"type": "exponential", "half_life": 0}, "> 0"),
     ("behaviour", {"type": "exponential", "halflife": 9}, "'half_life'"),
     ("behaviour", {"type": "cosine"}, "exponential"),
+    ("behaviour", None, "'student', 'expert'"),
+    ("behaviour", True, "'student', 'expert'"),
 ]
 POLICY_DISTILLATION = [
     ("tau", 0, "> 0"),
@@ -198,7 +200,7 @@ def test_that_policy_distillation_wants_experts_that_know_what_it_asks_of_them(
     unknown.save(tmp_path / "unknown.safetensors")
     with refused("qdagger", "'long'", "expected_return"):
         distillation(rl_coeff=1.0, imitation_coeff="qdagger").experts(
-            {**paths, "long": tmp_path / "unknown.safetensors"}
+            {**paths, "long": tmp_path / "unknown.safetensors"}, behaviour="student"
         ).validate()
 
 
@@ -215,3 +217,34 @@ def test_that_an_expert_that_cannot_act_in_its_task_is_refused_as_the_actor(
 def test_that_a_task_may_not_be_called_as_the_student_is(online, refused):
     with refused("'student'", "call the task otherwise"):
         online().multi_task(tasks={"student": NAMED_TASKS["short"]}).validate()
+
+
+@pytest.mark.parametrize(
+    ("training", "says"),
+    [
+        ({"epsilon": 0.05}, ("epsilon", "0.05", "must be 0")),
+        ({"loss": "mse"}, ("loss", "'kl'")),
+        ({"rl_coeff": 1.0}, ("rl_coeff", "must be 0")),
+    ],
+)
+def test_that_the_on_policy_objective_refuses_what_it_would_ignore(distillation, refused, training, says):
+    config = distillation(objective="expected_entropy_regularised", epsilon=0.0).experts(behaviour=0.0)
+    config.validate()
+    with refused(*says):
+        config.copy().training(**training).validate()
+
+
+def test_that_settings_under_which_nothing_would_be_learned_are_refused(distillation, online, refused):
+    with refused("imitation_coeff", "rl_coeff", "both 0"):
+        distillation(imitation_coeff=0).validate()
+    with refused("qdagger", "behaviour", "[[0, 1.0], [100000, 0.0]]"):
+        distillation(rl_coeff=1.0, imitation_coeff="qdagger").validate()
+    with refused("online_expert", "'current'"):
+        online().experts(behaviour="student").validate()
+    online().experts(behaviour="student", online_expert="current").validate()
+
+
+def test_that_separate_dqns_draw_side_by_side_whatever_one_task_per_minibatch_says(dqn):
+    config = dqn(one_task_per_minibatch=True)
+    config.validate()
+    assert not config.minibatch_is_of_one_task

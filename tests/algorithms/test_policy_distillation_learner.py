@@ -124,8 +124,8 @@ def test_that_the_on_policy_objective_looks_at_the_newest_sample_only_and_at_exp
 def test_that_rewards_of_the_on_policy_objective_are_the_experts_log_likelihoods(distillation, bank):
     from rllib_distill.sampling import MultiTaskEnvRunner
 
-    config = distillation(objective="expected_entropy_regularised", tau=TAU).experts(behaviour="student")
-    config.validate()
+    config = distillation(objective="expected_entropy_regularised", tau=TAU, epsilon=0.0)
+    config.experts(behaviour="student").validate()
     for fragment in MultiTaskEnvRunner(config=config, worker_index=0).sample():
         q = torch.from_numpy(fragment.labels["expert_outputs"])
         wanted = (q / TAU).log_softmax(-1).gather(-1, torch.from_numpy(fragment.actions)[..., None])[..., 0]

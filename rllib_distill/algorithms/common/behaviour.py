@@ -37,8 +37,10 @@ def check_behaviour(behaviour: Any) -> None:
             raise DistillError(f"behaviour is {behaviour!r}; it must be {_FORMS}.")
     elif isinstance(behaviour, Mapping):
         _check_exponential(behaviour)
-    else:
+    elif isinstance(behaviour, int | float | list | tuple) and not isinstance(behaviour, bool):
         check_schedule("behaviour", behaviour, least=0, most=1)
+    else:
+        raise DistillError(f"behaviour is {behaviour!r}; it must be {_FORMS}.")
 
 
 def _check_exponential(behaviour: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
 
     DistributedDataParallel waits for a gradient from every rank for every wrapped module, so that a minibatch
     that lacks a task hangs the group. Here every rank sends all parameters, whatever its minibatch held.
+    (An optimizer with momentum then still moves a head that no rank had rows for; one learner's would not.)
     """
     parameters = list(parameters)
     for parameter in parameters:

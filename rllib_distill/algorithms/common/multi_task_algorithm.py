@@ -24,6 +24,9 @@ from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
 from rllib_distill.errors import DistillError
 
 REPLAY_FOLDER = "replay"
+MODULES_FOLDER = Path("learner_group", "learner", "rl_module")
+"""Where a checkpoint has a folder per module."""
+
 _OWED = "minibatches_owed"
 
 
@@ -140,6 +143,21 @@ class MultiTaskAlgorithm(Algorithm):
         weights: dict[str, dict[str, Any]] = state[COMPONENT_LEARNER][COMPONENT_RL_MODULE]
         return weights
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's.
+
+        Raises:
+            DistillError: It is to play timesteps in the training environments: those that are being played
+                there are training's, and whoever acts in training would act.
+        """
+        if self.config.evaluation_duration_unit == "timesteps" and self.eval_env_runner_group is None:
+            raise DistillError(
+                "evaluation_duration_unit is 'timesteps', which needs environments of its own: set "
+                "evaluation_interval, or evaluate episodes."
+            )
+        results: dict[str, Any] = super().evaluate(*args, **kwargs)
+        return results
+
     # -- checkpoints ---------------------------------------------------------------------------------------
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -162,10 +180,21 @@ class MultiTaskAlgorithm(Algorithm):
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         """RLlib's restore; the replay memories come back too, so training goes on and does not refill."""
         path = _local(path)
+        self._check_modules(path)
         super().restore_from_path(path, *args, **kwargs)
         folder = Path(path) / REPLAY_FOLDER
         if folder.is_dir() and not kwargs.get("component"):
             self._from_learners(partial(_load_replay, folder=folder))
+
+    def _check_modules(self, path: Any) -> None:
+        """RLlib leaves a module as it is that a checkpoint lacks."""
+        folder = Path(path) / MODULES_FOLDER
+        missing = [module_id for module_id in self.config.policies if not (folder / module_id).is_dir()]
+        if folder.is_dir() and missing:
+            raise DistillError(
+                f"The checkpoint {path} has no module {', '.join(map(repr, missing))}, as this config needs: "
+                "set tasks, shared and experts as they were when it was made, or start without it."
+            )
 
     @classmethod
     def from_checkpoint(cls, path: Any, *args: Any, **kwargs: Any) -> Any:

@@ -156,8 +156,8 @@ class MultiTaskConfig(TaskModules):
 
     @property
     def minibatch_is_of_one_task(self) -> bool:
-        """Whether all rows of a minibatch are of one task."""
-        return self.one_task_per_minibatch and not self.expert_modules
+        """Whether all rows of a minibatch are of one task; modules of one task each draw side by side."""
+        return self.one_task_per_minibatch and len(self.policies) < len(self.tasks)
 
     # -- checks --------------------------------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ class ExpertExport(MultiTaskAlgorithm):
         if not self.learned_experts:
             raise DistillError(
                 f"This {type(self).__name__} has no Q-network of each task's own, as an expert's file holds: "
-                "train experts by MultiTaskDQN with shared: false, or PolicyDistillation with experts: online."
+                "use MultiTaskDQN with shared: false, or PolicyDistillation with experts: online."
             )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)

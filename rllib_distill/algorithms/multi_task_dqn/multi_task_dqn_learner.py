@@ -33,7 +33,9 @@ class MultiTaskDQNLearner(MultiTaskLearner):
         per_row = td_loss(q, batch["actions"], targets, huber_delta=config.huber_delta)
         if self.logs_minibatch:
             self.keep_task_metric(module_id, "td_loss", batch[TASKS], per_row)
-            self.keep_task_metric(module_id, "q_mean", batch[TASKS], q)
+            self.keep_task_metric(
+                module_id, "q_mean", batch[TASKS], _mean_over_legal(q, batch[LEGAL_ACTIONS])
+            )
         return per_row
 
     @torch.no_grad()
@@ -54,3 +56,7 @@ class MultiTaskDQNLearner(MultiTaskLearner):
                 for network, target in pairs:
                     share = self.config.target_update_share
                     update_target_network(main_net=network, target_net=target, tau=share)
+
+
+def _mean_over_legal(q: torch.Tensor, legal_actions: torch.Tensor | None) -> torch.Tensor:
+    return q.mean(-1) if legal_actions is None else (q * legal_actions).sum(-1) / legal_actions.sum(-1)

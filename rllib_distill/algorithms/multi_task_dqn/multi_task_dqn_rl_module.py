@@ -1,5 +1,6 @@
 """A Q-network with its target network."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ray.rllib.core.columns import Columns
@@ -28,6 +29,13 @@ class MultiTaskDQNRLModule(NetworkRLModule, InferenceOnlyAPI, TargetNetworkAPI):
     def forward_target(self, batch: dict[str, Any]) -> Any:
         """Target Q-values `(N, A)` of `batch["obs"]`."""
         return self.target_network(batch[Columns.OBS], batch.get(TASKS))[0]
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Takes over weights; a student that only imitated so far has no target network to bring."""
+        super().set_state(state)
+        for network, target in self.get_target_network_pairs() if hasattr(self, "target_network") else ():
+            if not any(name.startswith("target_network.") for name in state):
+                target.load_state_dict(network.state_dict())
 
     @override(InferenceOnlyAPI)
     def get_non_inference_attributes(self) -> list[str]:

@@ -1,15 +1,18 @@
 """Policy Distillation: one student learns what its experts, or teachers, know (Rusu et al., 2016)."""
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
-from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EPISODE_MODULE_RETURN_MEAN
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 
 from rllib_distill.algorithms.common.settings import value_at
 from rllib_distill.algorithms.common.student_algorithm import StudentAlgorithm
 from rllib_distill.algorithms.multi_task_dqn.expert_export import ExpertExport
 from rllib_distill.algorithms.policy_distillation.policy_distillation_config import PolicyDistillationConfig
-from rllib_distill.sampling.episode_metrics import STUDENT_EPISODE_RETURNS_MEAN
+from rllib_distill.sampling.episode_metrics import EXPERT_EPISODE_RETURNS_MEAN, STUDENT_EPISODE_RETURNS_MEAN
+
+_KNOWN_RETURNS = "known_returns"
 
 
 class PolicyDistillation(StudentAlgorithm, ExpertExport):
@@ -26,6 +29,7 @@ class PolicyDistillation(StudentAlgorithm, ExpertExport):
         """See RLlib."""
         super().setup(config)
         self._returns_of_files = {} if self.config.experts_learn else super().expert_returns()
+        self._known_returns: dict[str, dict[str, float]] = {}
 
     @property
     def learned_experts(self) -> Mapping[str, str]:
@@ -36,8 +40,7 @@ class PolicyDistillation(StudentAlgorithm, ExpertExport):
         """Of experts that learn, their mean training return lately."""
         if not self.config.experts_learn:
             return self._returns_of_files
-        means = self._recent_returns(EPISODE_MODULE_RETURN_MEAN)
-        return {task: means[module] for task, module in self.config.expert_modules.items() if module in means}
+        return self._recent_returns(EXPERT_EPISODE_RETURNS_MEAN)
 
     def learner_inputs(self) -> dict[str, Any]:
         """The weight of each task's imitation loss, and how well experts play that still learn."""
@@ -52,15 +55,27 @@ class PolicyDistillation(StudentAlgorithm, ExpertExport):
             return dict.fromkeys(self.config.tasks, value_at(coeff, self._env_steps_lifetime()))
         students, experts = self._recent_returns(STUDENT_EPISODE_RETURNS_MEAN), self.expert_returns()
         return {
-            task: max(1.0 - students[task] / experts[task], 0.0)
+            task: min(max(1.0 - students[task] / experts[task], 0.0), 1.0)
             if task in students and experts.get(task, 0.0) > 0
             else 1.0
             for task in self.config.tasks
         }
 
     def _recent_returns(self, key: str) -> dict[str, float]:
-        returns: dict[str, float] = self.metrics.peek((ENV_RUNNER_RESULTS, key), default={})
-        return returns
+        """Task -> the last that was heard of; between reports RLlib's metrics have nan there."""
+        known = self._known_returns.setdefault(key, {})
+        heard = self.metrics.peek((ENV_RUNNER_RESULTS, key), default={})
+        known.update({task: float(mean) for task, mean in heard.items() if isfinite(mean)})
+        return known
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Any of our algorithms', and the returns that are known."""
+        return {**super().get_state(*args, **kwargs), _KNOWN_RETURNS: self._known_returns}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restores what `get_state` gave."""
+        super().set_state(state)
+        self._known_returns = state.get(_KNOWN_RETURNS, {})
 
     @property
     def _transitions_before_learning(self) -> int:

@@ -65,11 +65,12 @@ class PolicyDistillationConfig(ExpertConfig, QLearningConfig):
 
         Args:
             experts: Task name -> path of its expert's `.safetensors` file; or `online`: experts are trained
-                by DQN at the same time, with module id = task name, `epsilon` as their exploration and the
-                settings of Q-learning below.
+                by DQN at the same time, with module id = task name and the settings of Q-learning below.
+                They explore by `epsilon`, which wants a schedule then: [[0, 1.0], [200000, 0.02]].
             behaviour: See `ExpertConfig.experts`; here the default is `expert`, the paper's.
             online_expert: Which state of an expert that still learns is imitated: the `current`, or the
-                `best` so far (default) by its mean training return.
+                `best` so far (default), by the mean of `metrics_num_episodes_for_smoothing` training
+                episodes at a time; it stays what it is where the experts no longer act.
 
         Returns:
             This config.
@@ -105,7 +106,8 @@ class PolicyDistillationConfig(ExpertConfig, QLearningConfig):
                 `imitation_coeff` that fades, a student can surpass its experts.
             imitation_coeff: Weight of the imitation loss: a number, a schedule `[[env steps of all tasks
                 together, weight], ...]` (kickstarting; Schmitt et al., 2018), or `qdagger`: per task
-                max(1 - student's / expert's mean return, 0) (Agarwal et al., 2022).
+                max(1 - student's / expert's mean return, 0), at most 1 (Agarwal et al., 2022); 1 while the
+                student has not played, or an expert that learns has no return above 0.
             kwargs: See `QLearningConfig.training` and `MultiTaskConfig.training`. Here by default heads are
                 `per_task` and a minibatch is of one task, 32 rows (online: an equal share of each task).
 
@@ -143,7 +145,8 @@ class PolicyDistillationConfig(ExpertConfig, QLearningConfig):
     @property
     def expert_modules(self) -> Mapping[str, str]:
         """Experts that learn have a module each, named as the task."""
-        return {task: task for task in self.tasks} if self.experts_learn else {}
+        names = self.tasks if self.experts_learn and isinstance(self.tasks, Mapping) else ()
+        return {task: task for task in names}
 
     def load_experts(self) -> Any:
         """Loads every expert, strictly; None where they are modules."""
