@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
 from rllib_distill.cli.experiment import Experiment
@@ -69,9 +70,12 @@ def available_resources(ray_options: Mapping[str, Any]) -> dict[str, float] | No
 
 def _check_config(algorithm: type[Any], values: dict[str, Any]) -> None:
     config = algorithm.get_default_config()
+    checks_itself = isinstance(
+        config, MultiTaskConfig
+    )  # its keys, and the values of those that RLlib has not
     for key, value in values.items():
-        _check_type(key, value, getattr(config, key, None))
-    if not isinstance(config, MultiTaskConfig):  # ours checks its keys itself
+        _check_type(key, value, getattr(AlgorithmConfig() if checks_itself else config, key, None))
+    if not checks_itself:
         _check_stock_keys(config, values)
     config.update_from_dict(values)
     config.validate()

@@ -6,6 +6,7 @@ import pytest
 
 from rllib_distill.cli.check import check_writable, grid_points
 from rllib_distill.cli.experiment import Experiment
+from rllib_distill.cli.experiment_file import read_experiment_file
 from rllib_distill.cli.stop_criteria import progress, read_stop, seconds_left
 from rllib_distill.errors import DistillError
 
@@ -67,3 +68,19 @@ def test_that_checking_a_folder_leaves_no_trace(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DistillError, match="storage-path"):
         check_writable(tmp_path / "file" / "b")
+
+
+def test_that_experiments_share_settings_by_yamls_anchors(write_file):
+    path = write_file(
+        "first:\n  run: ActorMimic\n  config: &all\n    tau: 1\n    beta: 2\n"
+        "second:\n  run: ActorMimic\n  config:\n    <<: *all\n    tau: 3\n"
+    )
+    specs = read_experiment_file(path)
+    assert specs["first"]["config"] == {"tau": 1, "beta": 2}
+    assert specs["second"]["config"] == {"tau": 3, "beta": 2}
+
+
+def test_that_a_key_that_is_written_twice_is_refused_beside_an_anchor(write_file):
+    text = "first: &all\n  tau: 1\nsecond:\n  <<: *all\n  tau: 3\n  tau: 4\n"
+    with pytest.raises(DistillError, match="there twice"):
+        read_experiment_file(write_file(text))

@@ -49,7 +49,7 @@ def check_policy_distillation(config: Any) -> None:
 
 
 def _check_online(config: Any) -> None:
-    if STUDENT in config.tasks:
+    if STUDENT in config.expert_modules:
         raise DistillError(
             f"A task is called {STUDENT!r}, as the student's module is; experts that learn have their task's "
             "name: call the task otherwise."
