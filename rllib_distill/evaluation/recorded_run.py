@@ -55,7 +55,7 @@ class RecordedRun:
         return cls(path, content)
 
     def compact(self) -> str:
-        """All but the lists of every episode's return, as JSON."""
+        """All but the lists of every episode's return, as JSON; paths below the working folder relative."""
         tasks = {
             task: {
                 player: {key: value for key, value in score.items() if key != "returns"}
@@ -65,7 +65,7 @@ class RecordedRun:
             }
             for task, scores in self.content["tasks"].items()
         }
-        return json_text({**self.content, "tasks": tasks}) + "\n"
+        return json_text({**self.content, "tasks": tasks}).replace(f"{Path.cwd()}/", "") + "\n"
 
     @property
     def algorithm(self) -> str:
