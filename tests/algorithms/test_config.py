@@ -116,7 +116,8 @@ def test_that_beta_zero_builds_no_feature_regression(actor_mimic):
     module = actor_mimic(beta=0.0).get_multi_rl_module_spec().build()["student"]
     assert {name.split(".")[0] for name, _ in module.named_parameters()} == {"network"}
     with_features = actor_mimic(beta=0.1).get_multi_rl_module_spec().build()["student"]
-    sizes = {task: layer.weight.shape for task, layer in with_features.feature_regressors.items()}
+    regressors = with_features.feature_regressors
+    sizes = {task: regressors[task].weight.shape for task in regressors.tasks}
     assert sizes == {"short": (5, 8), "long": (6, 8)}  # from the student's 8 features to the expert's
     acting = actor_mimic(beta=0.1).get_multi_rl_module_spec(inference_only=True).build()["student"]
     assert "feature_regressors" not in {name.split(".")[0] for name in acting.get_state(inference_only=True)}
