@@ -70,11 +70,11 @@ def available_resources(ray_options: Mapping[str, Any]) -> dict[str, float] | No
 
 def _check_config(algorithm: type[Any], values: dict[str, Any]) -> None:
     config = algorithm.get_default_config()
-    checks_itself = isinstance(
-        config, MultiTaskConfig
-    )  # its keys, and the values of those that RLlib has not
+    # Ours check all keys, and the values of those that RLlib has not.
+    checks_itself = isinstance(config, MultiTaskConfig)
+    defaults = AlgorithmConfig() if checks_itself else config
     for key, value in values.items():
-        _check_type(key, value, getattr(AlgorithmConfig() if checks_itself else config, key, None))
+        _check_type(key, value, getattr(defaults, key, None))
     if not checks_itself:
         _check_stock_keys(config, values)
     config.update_from_dict(values)

@@ -37,9 +37,8 @@ class _UniqueKeys(yaml.SafeLoader):
     """YAML's safe loader keeps the last of equal keys in silence; this one refuses them."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        written = [
-            key for key, _ in node.value if key.tag != _MERGE
-        ]  # what `<<: *other` brings may be changed
+        # What `<<: *other` brings may be changed.
+        written = [key for key, _ in node.value if key.tag != _MERGE]
         keys = [self.construct_object(key, deep=True) for key in written]
         for key in keys:
             if keys.count(key) > 1:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rllib_distill.algorithms.actor_mimic import ActorMimic
-from rllib_distill.algorithms.common.behaviour import expert_share
+from rllib_distill.algorithms.common.behaviour import expert_share, highest_share, last_share
 from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQNConfig
 from rllib_distill.algorithms.policy_distillation import PolicyDistillation, PolicyDistillationConfig
 from rllib_distill.errors import DistillError
@@ -48,6 +48,21 @@ def test_that_the_share_of_episodes_that_experts_act_follows_its_schedule(behavi
     config = actor_mimic().experts(behaviour=behaviour)
     config.validate()
     assert [config.expert_share_at(steps) for steps in shares] == pytest.approx(list(shares.values()))
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "highest", "last"),
+    [
+        ("student", 0.0, 0.0),
+        ("expert", 1.0, 1.0),
+        (0.25, 0.25, 0.25),
+        ([[0, 0.0], [5_000, 0.0], [5_001, 0.5], [5_002, 0.0]], 0.5, 0.0),
+        ([[0, 0.0], [10, 1.0]], 1.0, 1.0),
+        ({"type": "exponential", "initial": 0.8}, 0.8, 0.0),
+    ],
+)
+def test_that_a_schedules_highest_and_last_share_are_known(behaviour, highest, last):
+    assert (highest_share(behaviour), last_share(behaviour)) == (highest, last)
 
 
 def test_that_learning_experts_play_learn_and_come_back_from_a_checkpoint(online, tmp_path):

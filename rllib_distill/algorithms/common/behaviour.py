@@ -30,6 +30,20 @@ def expert_share(behaviour: Behaviour, env_steps: int) -> float:
     return value_at(behaviour, env_steps)
 
 
+def highest_share(behaviour: Behaviour) -> float:
+    """The most that `expert_share` ever is."""
+    if isinstance(behaviour, list | tuple):
+        return float(max(share for _, share in behaviour))
+    return expert_share(behaviour, 0)
+
+
+def last_share(behaviour: Behaviour) -> float:
+    """What `expert_share` is in the end."""
+    if isinstance(behaviour, Mapping):
+        return 0.0
+    return float(behaviour[-1][1]) if isinstance(behaviour, list | tuple) else expert_share(behaviour, 0)
+
+
 def check_behaviour(behaviour: Any) -> None:
     """Raises DistillError unless `expert_share` understands it and stays in [0, 1]."""
     if isinstance(behaviour, str):

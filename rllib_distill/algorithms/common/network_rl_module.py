@@ -16,7 +16,7 @@ FEATURES = "features"
 
 
 class NetworkRLModule(TorchRLModule):
-    """A Q-value or logit per action and the features it is linear in; the runner picks the action."""
+    """A Q-value or logit per action and the features it is made of; the runner picks the action."""
 
     def setup(self) -> None:
         """Builds `model_config["network"]` for this module's spaces."""

@@ -1,5 +1,6 @@
 """Algorithms that make one student of many experts."""
 
+from functools import cached_property
 from typing import Any
 
 from ray.rllib.utils.metrics import (
@@ -19,8 +20,9 @@ class StudentAlgorithm(MultiTaskAlgorithm):
 
     config: ExpertConfig
 
-    def expert_returns(self) -> dict[str, float]:
-        """Task -> the mean return of its expert, as far as it is known."""
+    @cached_property
+    def returns_of_files(self) -> dict[str, float]:
+        """Task -> the mean return that its expert's file tells, as far as it is known."""
         infos = {task: expert.info for task, expert in self.config.load_experts().items()}
         return {
             task: float(info.expected_return["mean"]) for task, info in infos.items() if info.expected_return
@@ -40,7 +42,7 @@ class StudentAlgorithm(MultiTaskAlgorithm):
             evaluated = played.get(EPISODE_MODULE_RETURN_MEAN, {})
             expected = {task: evaluated[module] for task, module in modules.items() if module in evaluated}
         else:
-            expected = self.expert_returns()
+            expected = self.returns_of_files
         played[STUDENT_EXPERT_RATIO] = {
             task: float(means[task]) / expected[task]
             for task in means

@@ -28,7 +28,6 @@ class PolicyDistillation(StudentAlgorithm, ExpertExport):
     def setup(self, config: Any) -> None:
         """See RLlib."""
         super().setup(config)
-        self._returns_of_files = {} if self.config.experts_learn else super().expert_returns()
         self._known_returns: dict[str, dict[str, float]] = {}
 
     @property
@@ -36,24 +35,20 @@ class PolicyDistillation(StudentAlgorithm, ExpertExport):
         """Experts that learned beside the student are good for the next one."""
         return self.config.expert_modules
 
-    def expert_returns(self) -> dict[str, float]:
-        """Of experts that learn, their mean training return lately."""
-        if not self.config.experts_learn:
-            return self._returns_of_files
-        return self._recent_returns(EXPERT_EPISODE_RETURNS_MEAN)
-
     def learner_inputs(self) -> dict[str, Any]:
         """The weight of each task's imitation loss, and how well experts play that still learn."""
         inputs: dict[str, Any] = {"imitation_coeffs": self._imitation_coeffs()}
         if self.config.experts_learn:
-            inputs["expert_returns"] = self.expert_returns()
+            inputs["expert_returns"] = self._recent_returns(EXPERT_EPISODE_RETURNS_MEAN)
         return inputs
 
     def _imitation_coeffs(self) -> dict[str, float]:
         coeff = self.config.imitation_coeff
         if not isinstance(coeff, str):
             return dict.fromkeys(self.config.tasks, value_at(coeff, self._env_steps_lifetime()))
-        students, experts = self._recent_returns(STUDENT_EPISODE_RETURNS_MEAN), self.expert_returns()
+        students = self._recent_returns(STUDENT_EPISODE_RETURNS_MEAN)
+        learn = self.config.experts_learn
+        experts = self._recent_returns(EXPERT_EPISODE_RETURNS_MEAN) if learn else self.returns_of_files
         return {
             task: min(max(1.0 - students[task] / experts[task], 0.0), 1.0)
             if task in students and experts.get(task, 0.0) > 0

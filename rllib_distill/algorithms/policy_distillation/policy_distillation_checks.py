@@ -2,15 +2,11 @@
 
 from typing import Any
 
-from rllib_distill.algorithms.common.behaviour import check_behaviour, expert_share
+from rllib_distill.algorithms.common.behaviour import check_behaviour, highest_share, last_share
 from rllib_distill.algorithms.common.expert_config import STUDENT
 from rllib_distill.algorithms.common.settings import check_choice, check_number, check_schedule
 from rllib_distill.errors import DistillError
 from rllib_distill.experts import ExpertBank
-
-_FAR = 10**12
-_TIMES = (0, *(10**power for power in range(13)))
-"""Env steps at which a schedule is looked at."""
 
 
 def check_policy_distillation(config: Any) -> None:
@@ -28,7 +24,7 @@ def check_policy_distillation(config: Any) -> None:
                 "imitation_coeff is 'qdagger', which fades, and rl_coeff is 0: nothing would be learned in "
                 "the end. Set rl_coeff, e.g. to 1.0, or give imitation_coeff a number."
             )
-        if expert_share(config.behaviour, _FAR) == 1:
+        if last_share(config.behaviour) == 1:
             raise DistillError(
                 "imitation_coeff is 'qdagger', which fades with the student's return, but by behaviour only "
                 "experts act: let the student, e.g. behaviour: [[0, 1.0], [100000, 0.0]]."
@@ -54,7 +50,7 @@ def _check_online(config: Any) -> None:
             f"A task is called {STUDENT!r}, as the student's module is; experts that learn have their task's "
             "name: call the task otherwise."
         )
-    if config.online_expert == "best" and not any(expert_share(config.behaviour, at) for at in _TIMES):
+    if config.online_expert == "best" and highest_share(config.behaviour) == 0:
         raise DistillError(
             "online_expert is 'best', which is known by the experts' own play, but by behaviour only the "
             "student acts: use online_expert 'current', or let the experts act."
@@ -63,11 +59,7 @@ def _check_online(config: Any) -> None:
 
 def _check_on_policy(config: Any) -> None:
     wrong = {
-        "behaviour": (
-            any(expert_share(config.behaviour, at) for at in _TIMES),
-            config.behaviour,
-            "'student'",
-        ),
+        "behaviour": (highest_share(config.behaviour) > 0, config.behaviour, "'student'"),
         "epsilon": (config.epsilon != 0, config.epsilon, "0"),
         "loss": (config.loss != "kl", config.loss, "'kl'"),
         "rl_coeff": (config.rl_coeff != 0, config.rl_coeff, "0"),

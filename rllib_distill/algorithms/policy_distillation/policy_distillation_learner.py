@@ -106,6 +106,13 @@ class OnlineDistillationLearner(PolicyDistillationLearner):
         """As any learner's; no expert has been the best yet."""
         super().build()
         self._best_returns: dict[str, float] = {}
+        self._expert_modules = self.config.expert_modules
+        spaces = self.config.module_spaces(STUDENT)  # too dear to be asked for with every minibatch
+        self._num_actions = spaces.num_actions
+        self._student_actions = {
+            task: torch.from_numpy(actions).to(self._device)
+            for task, actions in spaces.common_actions.items()
+        }
 
     def update(self, *, expert_returns: Mapping[str, float] | None = None, **kwargs: Any) -> Any:
         """As any learner's.
@@ -118,7 +125,7 @@ class OnlineDistillationLearner(PolicyDistillationLearner):
         for task, mean_return in (expert_returns or {}).items():
             if mean_return > self._best_returns.get(task, -torch.inf):
                 self._best_returns[task] = mean_return
-                module = self.module[self.config.expert_modules[task]]
+                module = self.module[self._expert_modules[task]]
                 module.best_network.load_state_dict(module.network.state_dict())
         return super().update(**kwargs)
 
@@ -134,15 +141,14 @@ class OnlineDistillationLearner(PolicyDistillationLearner):
     @torch.no_grad()
     def _labels(self, batch: Batch) -> torch.Tensor:
         """The experts' Q-values `(N, A)` over the student's actions, 0 at illegal ones."""
-        tasks, spaces = batch[TASKS], self.config.module_spaces(STUDENT)
-        parts = []
+        tasks, parts = batch[TASKS], []
         for task, observations in zip(tasks, batch[Columns.OBS].chunk(len(tasks)), strict=True):
-            module = self.module[self.config.expert_modules[task]]
+            module = self.module[self._expert_modules[task]]
             network = module.network if self.config.online_expert == "current" else module.best_network
             own = observations[..., : module.observation_space.shape[-1]]
             q = network(own)[0]
-            labels = q.new_zeros(len(q), spaces.num_actions)
-            labels[:, torch.from_numpy(spaces.common_actions[task]).to(q.device)] = q
+            labels = q.new_zeros(len(q), self._num_actions)
+            labels[:, self._student_actions[task]] = q
             parts.append(labels)
         return torch.cat(parts)
 
