@@ -3,6 +3,7 @@
 (a) env runner: a bare loop, stock RLlib; (b) learner: plain PyTorch; (c) ActorMimic: a bare loop, and two
 remote runners beside none; (d) MultiTaskDQN: Stable-Baselines3, stock RLlib; (e) peak memory of all of them.
 On Atari games: (f) env runner: a bare loop; (g) learner: plain PyTorch; (h) MultiTaskDQN: Stable-Baselines3.
+On mazes: (i) Distral: stock RLlib's IMPALA.
 Every side has a process of its own, with one torch thread ((f) to (h): two), measured while all others wait.
 Runs on Linux, for ten minutes; let nothing else run on the machine.
 """
@@ -28,6 +29,8 @@ NOTES = """Rates per second; ratios are medians of neighbouring measurements. Al
 steps of one. No double Q: Stable-Baselines3 has none. RLlib takes float32; both others clip gradients.
 (f) 8 environments each of Pong and Breakout, one Nature CNN. (g) Nature CNN, policy regression, 8 rows of 13
 games each. (h) Pong, 8 environments, 32 rows per 4 env steps, float32; all sides have ALE's C++ games.
+(i) 8 mazes, 16 environments of each, an MLP of 64 and 64 units per task, 2560 rows per update, a remote
+runner and the learner on 2 cores; Distral has the distilled column besides. Stock: MultiTaskEnvs.
 (e) peak resident memory with env runners, without Ray's own daemons; here less is better."""
 
 
@@ -103,8 +106,21 @@ def sections(scale: Scale, device: str) -> dict[str, tuple[Section, ...]]:
         ),
     )
     learners = (_learner(GAMES, 160, 0.90, scale), _learner(GAMES[:4], 32, 0.75, scale))
+    distral = Section(
+        (
+            SideSpec("Distral", "distral:DistralSide", {"variant": "kl_ent_2col", "num_env_runners": 1}),
+            SideSpec("stock IMPALA", "distral:StockIMPALASide", {"shared": False, "num_env_runners": 1}),
+            SideSpec(
+                "stock IMPALA, one module", "distral:StockIMPALASide", {"shared": True, "num_env_runners": 1}
+            ),
+        ),
+        (
+            Comparison("Distral, env steps", "Distral", "stock IMPALA", 5.0),
+            Comparison("Distral, env steps", "Distral", "stock IMPALA, one module", 5.0),
+        ),
+    )
     atari = {"f": (_atari_runner(),), "g": _atari_learners(device, scale), "h": (_atari_dqn(),)}
-    return {"a": (runner,), "b": learners, "c": (iteration,), "d": (dqn,), **atari}
+    return {"a": (runner,), "b": learners, "c": (iteration,), "d": (dqn,), "i": (distral,), **atari}
 
 
 def _learner(games: tuple[str, ...], batch: int, at_least: float, scale: Scale) -> Section:
@@ -171,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="whether it runs, not how fast")
-    parser.add_argument("--only", default="a,b,c,d,f,g,h", help="sections, e.g. a,c")
+    parser.add_argument("--only", default="a,b,c,d,f,g,h,i", help="sections, e.g. a,c")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of (g)'s learners")
     parser.add_argument(
         "--out", type=Path, default=Path("results/benchmarks"), help="folder for the JSON file"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rllib_distill.algorithms.actor_mimic import ActorMimic, ActorMimicConfig
+    from rllib_distill.algorithms.distral import Distral, DistralConfig, SoftQDistral, SoftQDistralConfig
     from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQN, MultiTaskDQNConfig
     from rllib_distill.algorithms.policy_distillation import PolicyDistillation, PolicyDistillationConfig
     from rllib_distill.registry import register
@@ -13,10 +14,14 @@ __version__ = "0.1.0"
 __all__ = [
     "ActorMimic",
     "ActorMimicConfig",
+    "Distral",
+    "DistralConfig",
     "MultiTaskDQN",
     "MultiTaskDQNConfig",
     "PolicyDistillation",
     "PolicyDistillationConfig",
+    "SoftQDistral",
+    "SoftQDistralConfig",
     "__version__",
     "register",
 ]
@@ -24,10 +29,14 @@ __all__ = [
 _HOME = {
     "ActorMimic": "rllib_distill.algorithms.actor_mimic",
     "ActorMimicConfig": "rllib_distill.algorithms.actor_mimic",
+    "Distral": "rllib_distill.algorithms.distral",
+    "DistralConfig": "rllib_distill.algorithms.distral",
     "MultiTaskDQN": "rllib_distill.algorithms.multi_task_dqn",
     "MultiTaskDQNConfig": "rllib_distill.algorithms.multi_task_dqn",
     "PolicyDistillation": "rllib_distill.algorithms.policy_distillation",
     "PolicyDistillationConfig": "rllib_distill.algorithms.policy_distillation",
+    "SoftQDistral": "rllib_distill.algorithms.distral",
+    "SoftQDistralConfig": "rllib_distill.algorithms.distral",
     "register": "rllib_distill.registry",
 }
 

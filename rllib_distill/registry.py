@@ -7,8 +7,10 @@ from rllib_distill.errors import DistillError, nearest
 
 ALGORITHMS = {
     "ActorMimic": "rllib_distill.algorithms.actor_mimic",
+    "Distral": "rllib_distill.algorithms.distral",
     "MultiTaskDQN": "rllib_distill.algorithms.multi_task_dqn",
     "PolicyDistillation": "rllib_distill.algorithms.policy_distillation",
+    "SoftQDistral": "rllib_distill.algorithms.distral",
 }
 """Name -> the module that has a class of this name, imported when it is needed."""
 

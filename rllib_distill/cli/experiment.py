@@ -195,11 +195,13 @@ def _report(spec: Any) -> ReportOptions | None:
 
 
 def _with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """Expert files are relative to the user's folder; a trial, now or resumed, may have another."""
+    """Files are relative to the user's folder; a trial, now or resumed, may have another."""
     experts = config.get("experts")
     if isinstance(experts, Mapping):
         config["experts"] = {
             task: str(Path(path).expanduser().resolve()) if isinstance(path, str) else path
             for task, path in experts.items()
         }
+    if isinstance(config.get("init_from"), str):
+        config["init_from"] = str(Path(config["init_from"]).expanduser().resolve())
     return config

@@ -1,5 +1,6 @@
 """Reading what a page of results says: its title, its texts, its sections and their runs."""
 
+import math
 from collections.abc import Mapping
 from glob import glob
 from pathlib import Path
@@ -7,12 +8,15 @@ from typing import Any
 
 from rllib_distill.cli.yaml_file import read_yaml
 from rllib_distill.errors import DistillError, nearest
+from rllib_distill.evaluation.curve_groups import CurveOptions
+from rllib_distill.evaluation.markdown import setting_text
 from rllib_distill.evaluation.recorded_run import RecordedRun
 from rllib_distill.evaluation.results_page import ResultsPage, Section
 
 _PAGE_KEYS = ("title", "text", "sections")
-_SECTION_KEYS = ("title", "text", "runs", "rows", "kind")
-_KINDS = ("scores", "stability")
+_CURVE_KEYS = ("threshold", "from_env_steps", "labels")
+_SECTION_KEYS = ("title", "text", "runs", "rows", "kind", *_CURVE_KEYS)
+_KINDS = ("scores", "stability", "curves")
 
 
 def read_page(path: Path) -> ResultsPage:
@@ -28,7 +32,14 @@ def read_page(path: Path) -> ResultsPage:
                 text: What is to be seen here.       # Markdown, optional
                 runs: recorded/losses/*.json         # or a list; relative to this file
                 rows: [loss]                         # settings; each combination of values is a row
-                kind: scores                         # the default, or stability, which has no rows
+                kind: scores                         # the default; or stability, which has no rows; or curves
+              - title: How fast each learns
+                runs: recorded/distral/*.json
+                rows: [variant]
+                kind: curves                         # of the returns while training; these have, if you like:
+                threshold: 0.8                       # a mean return; the env steps until it are compared
+                from_env_steps: 100000               # where the area under a curve begins, default 0
+                labels: {kl_2col: KL with 2 columns} # nicer names of rows
 
     Raises:
         DistillError: What is wrong with the file, or with a run.
@@ -55,7 +66,34 @@ def _section(spec: Any, number: int, folder: Path) -> Section:
     if bool(rows) == (kind == "stability"):
         rule = "leave it out: stability has a row per task" if rows else "give settings, e.g. [loss]"
         raise DistillError(f"{where}: rows is {list(rows)!r}; {rule}.")
-    return Section(title, _text(section, "text", where, ""), kind, rows, _runs(section, where, folder))
+    of_curves = [key for key in _CURVE_KEYS if key in section]
+    if of_curves and kind != "curves":
+        raise DistillError(f"{where}: {of_curves[0]} is for kind: curves; leave it out, kind is {kind!r}.")
+    text, runs = _text(section, "text", where, ""), _runs(section, where, folder)
+    return Section(title, text, kind, rows, runs, _curve_options(section, where))
+
+
+def _curve_options(section: Mapping[str, Any], where: str) -> CurveOptions:
+    start = _number(section, "from_env_steps", where) or 0.0
+    if start < 0:
+        raise DistillError(f"{where}: from_env_steps is {start:g}; it must be at least 0.")
+    labels = section.get("labels", {})
+    if not isinstance(labels, Mapping) or not all(isinstance(label, str) for label in labels.values()):
+        raise DistillError(
+            f"{where}: labels is {labels!r}; it must map rows to texts, e.g. {{kl_2col: KL with 2 columns}}."
+        )
+    nicer = {setting_text(row): label for row, label in labels.items()}  # 0.5: is no text in YAML
+    return CurveOptions(_number(section, "threshold", where), start, nicer)
+
+
+def _number(spec: Mapping[str, Any], key: str, where: str) -> float | None:
+    """A number; None where the key is missing."""
+    value = spec.get(key)
+    if key in spec and (
+        not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value)
+    ):
+        raise DistillError(f"{where}: {key} is {value!r}; it must be a number.")
+    return None if value is None else float(value)
 
 
 def _runs(section: Mapping[str, Any], where: str, folder: Path) -> tuple[RecordedRun, ...]:

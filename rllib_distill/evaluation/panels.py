@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-BLUE, GREY, INK = "#2a6fbb", "#8a8f98", "#22262d"
+BLUE, ORANGE, GREY, INK = "#2a6fbb", "#d55e00", "#8a8f98", "#22262d"
 _MOST_COLUMNS = 5
+_INCHES_PER_LABEL = 2.3  # of a legend
 
 
 def make_panels(tasks: Sequence[str], title: str) -> tuple[Figure, dict[str, Axes]]:
@@ -30,11 +31,11 @@ def make_panels(tasks: Sequence[str], title: str) -> tuple[Figure, dict[str, Axe
     grid = figure.subplots(rows, columns, squeeze=False)
     panels = dict(zip(tasks, grid.flat, strict=False))
     for task, axes in panels.items():
-        _style(axes, task)
+        style_panel(axes, task)
     for axes in grid.flat[len(tasks) :]:
         axes.set_axis_off()
     for axes in grid[-1]:  # not the figure's own label, which the legend would cover
-        axes.set_xlabel("env steps of all games", color=INK, fontsize=8)
+        axes.set_xlabel("env steps of all tasks", color=INK, fontsize=8)
     figure.supylabel("return per episode", color=INK, fontsize=9)
     return figure, panels
 
@@ -58,16 +59,22 @@ def panels_png(figure: Figure, panels: dict[str, Axes]) -> bytes:
         handles.values(),
         handles.keys(),
         loc="outside lower center",
-        ncols=len(handles),
+        ncols=max(1, min(len(handles), int(figure.get_figwidth() / _INCHES_PER_LABEL))),
         frameon=False,
         fontsize=9,
     )
+    return png(figure)
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()
 
 
-def _style(axes: Axes, task: str) -> None:
+def style_panel(axes: Axes, task: str) -> None:
+    """Titles an empty panel; its lines are thin and its ticks few."""
     axes.set_title(task.replace("_", " "), loc="left", fontsize=10, color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from rllib_distill.evaluation.trained_policies import TrainedPolicies
+from rllib_distill.evaluation.trained_policies import TrainedPolicies, Who
 from rllib_distill.experts import ExpertBank
 from rllib_distill.sampling.actors import Actor, ExpertActor, RandomActor
 from rllib_distill.tasks import TaskSet
@@ -44,16 +44,16 @@ class ExpertPlayer:
 
 @dataclass(frozen=True)
 class PolicyPlayer:
-    """The policies of a checkpoint, or the experts that learned beside them.
+    """The policies of a checkpoint, or others that learned beside them.
 
     Attributes:
         checkpoint: Its folder.
-        experts: Which of the two.
+        who: Which of them.
     """
 
     checkpoint: str
-    experts: bool = False
+    who: Who = "policies"
 
     def actor(self, tasks: TaskSet, num_envs: int) -> Actor:
         """See `Player`."""
-        return TrainedPolicies(self.checkpoint).actor(tasks, num_envs, experts=self.experts)
+        return TrainedPolicies(self.checkpoint).actor(tasks, num_envs, self.who)

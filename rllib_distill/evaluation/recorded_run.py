@@ -10,7 +10,7 @@ from rllib_distill.errors import DistillError
 from rllib_distill.evaluation.json_text import json_text
 from rllib_distill.evaluation.report import FORMAT
 from rllib_distill.evaluation.score_board import EXPERT, POLICY, STUDENT
-from rllib_distill.evaluation.training_record import evaluation_curve
+from rllib_distill.evaluation.training_record import task_curve
 
 _KEYS = ("tasks", "algorithm", "evaluation", "training", "config", "versions", "command")
 
@@ -103,8 +103,12 @@ class RecordedRun:
         return float(self.content["tasks"][task][player]["mean"])
 
     def curve(self, who: str, task: str) -> tuple[list[float], list[float]]:
-        """Evaluations while it trained, see `evaluation_curve`; empty where there were none."""
-        return evaluation_curve(self.content.get("evaluations", ()), who, task)
+        """Evaluations while it trained, see `task_curve`; empty where there were none."""
+        return task_curve(self.content.get("evaluations", ()), who, task)
+
+    def training_curve(self, task: str) -> tuple[list[float], list[float]]:
+        """Returns while it trained, see `task_curve`; empty where none were kept."""
+        return task_curve(self.content.get("training_curve", ()), "returns", task)
 
     def is_unfinished(self, task: str) -> bool:
         """Whether someone's score is of episodes that were cut off, and can be compared with nothing."""

@@ -15,7 +15,7 @@ from rllib_distill.evaluation.files import write_atomically
 from rllib_distill.evaluation.json_text import json_text
 from rllib_distill.evaluation.learning_curves import learning_curves_png
 from rllib_distill.evaluation.players import ExpertPlayer, Player, PolicyPlayer, RandomPlayer
-from rllib_distill.evaluation.score_board import EXPERT, POLICY, RANDOM, STUDENT, ScoreBoard
+from rllib_distill.evaluation.score_board import DISTILLED, EXPERT, POLICY, RANDOM, STUDENT, ScoreBoard
 from rllib_distill.evaluation.scores import play_in_parallel
 from rllib_distill.evaluation.table import score_csv
 from rllib_distill.evaluation.trained_policies import TrainedPolicies
@@ -44,7 +44,7 @@ class Report:
     facts: Mapping[str, Any]
 
     def to_json(self) -> str:
-        """All of it; `returns` lists every episode, `evaluations` those while it trained."""
+        """All of it; `returns` lists every episode, `evaluations` and `training_curve` of the training."""
         board = self.board
         tasks = {
             task: {
@@ -54,8 +54,8 @@ class Report:
             for task in board.tasks
         }
         total = {"measure": board.measure, "geometric_mean": board.geometric_mean} if board.measure else {}
-        evaluations = {"evaluations": self.record.evaluations}
-        return json_text({"format": FORMAT, "tasks": tasks, **total, **self.facts, **evaluations}) + "\n"
+        training = {"evaluations": self.record.evaluations, "training_curve": self.record.curve}
+        return json_text({"format": FORMAT, "tasks": tasks, **total, **self.facts, **training}) + "\n"
 
     def to_csv(self) -> str:
         """One row per task."""
@@ -95,7 +95,9 @@ def make_report(
     command: str = "",
     on_progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Report:
-    """Plays with a checkpoint's policies, at random, and with the experts if it has any. Needs Ray started.
+    """Plays as a checkpoint's policies do, at random, and as its experts or distilled policy if it has any.
+
+    Needs Ray started.
 
     Args:
         checkpoint: Its folder.
@@ -113,11 +115,13 @@ def make_report(
     config = policies.config
     players: dict[str, Player] = {RANDOM: RandomPlayer()}
     if config.expert_modules:
-        players[EXPERT] = PolicyPlayer(str(checkpoint.resolve()), experts=True)
+        players[EXPERT] = PolicyPlayer(str(checkpoint.resolve()), "experts")
     elif isinstance(config, ExpertConfig):
         config.load_experts()  # raises what is wrong with them, here rather than far away
         players[EXPERT] = ExpertPlayer(dict(cast(Mapping[str, str], config.expert_paths)))
     players[STUDENT if EXPERT in players else POLICY] = PolicyPlayer(str(checkpoint.resolve()))
+    if config.evaluates_distilled:
+        players[DISTILLED] = PolicyPlayer(str(checkpoint.resolve()), "distilled")
     scores = play_in_parallel(
         players,
         config.task_set,
@@ -177,12 +181,14 @@ def _summary(board: ScoreBoard, player: str, task: str) -> dict[str, Any]:
 
 
 def _essentials(config: AlgorithmConfig) -> dict[str, Any]:
-    """Our own settings, and those of RLlib's that are not at their defaults."""
+    """Our own settings, and those of RLlib's that are not at their defaults; `variant` sums them up."""
     stock, default = vars(AlgorithmConfig()), vars(type(config)())
-    return {
+    settings = {
         key.removeprefix("_"): value
         for key, value in vars(config).items()
         if (key not in stock or value != default.get(key))
         and key not in _DERIVED
         and isinstance(value, str | int | float | list | tuple | Mapping)
     }
+    variant = getattr(config, "variant_name", None)
+    return settings if variant is None else {**settings, "variant": variant}

@@ -3,11 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from rllib_distill.errors import DistillError
+from rllib_distill.evaluation.curve_groups import CurveOptions
+from rllib_distill.evaluation.curve_table import CurveTable
 from rllib_distill.evaluation.files import write_atomically
 from rllib_distill.evaluation.recorded_run import RecordedRun
 from rllib_distill.evaluation.share_table import ShareTable
@@ -21,16 +23,19 @@ class Section:
     Attributes:
         title: Of the section.
         text: Markdown above the table.
-        kind: `scores` compares students with experts, `stability` with teachers that learned beside them.
-        rows: Settings whose values are the rows of `scores`.
+        kind: `scores` compares students with experts, `stability` with teachers that learned beside them;
+            `curves` compares any runs by their returns while they trained.
+        rows: Settings whose values are the rows of `scores` and `curves`.
         runs: At least one.
+        curves: Of `curves`.
     """
 
     title: str
     text: str
-    kind: Literal["scores", "stability"]
+    kind: Literal["scores", "stability", "curves"]
     rows: tuple[str, ...]
     runs: tuple[RecordedRun, ...]
+    curves: CurveOptions = field(default_factory=CurveOptions)
 
 
 @dataclass(frozen=True)
@@ -85,15 +90,19 @@ class ResultsPage:
 
 def _content(section: Section, stem: str, pictures: dict[str, bytes]) -> list[str]:
     """The section's parts; its picture goes into `pictures` by name."""
+    table: Stability | CurveTable
     try:
         if section.kind == "scores":
             return [ShareTable(section.runs, section.rows).to_markdown()]
-        stability = Stability(section.runs)
+        if section.kind == "curves":
+            table, of_what = CurveTable(section.runs, section.rows, section.curves), "returns"
+        else:
+            table, of_what = Stability(section.runs), "evaluations"
     except DistillError as error:
         raise DistillError(f"Section {section.title!r}: {error}") from None
     name = f"{stem}_{re.sub(r'[^a-z0-9]+', '_', section.title.lower()).strip('_')}.png"
-    pictures[name] = stability.picture(section.title)
-    return [stability.to_markdown(), f"![{section.title}: evaluations while training]({name})"]
+    pictures[name] = table.picture(section.title)
+    return [table.to_markdown(), f"![{section.title}: {of_what} while training]({name})"]
 
 
 def _count(number: int, what: str) -> str:

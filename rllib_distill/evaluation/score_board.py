@@ -10,7 +10,7 @@ from rllib_distill.evaluation.shares import Measure, geometric_mean, share_of_ex
 from rllib_distill.sampling import EpisodeReturns
 from rllib_distill.sampling.play import EpochReturns
 
-RANDOM, EXPERT, STUDENT, POLICY = "random", "expert", "student", "policy"
+RANDOM, EXPERT, STUDENT, POLICY, DISTILLED = "random", "expert", "student", "policy", "distilled"
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class ScoreBoard:
     """Scores.
 
     Attributes:
-        episodes: Player -> task -> what it played; `random` and, beside it, either `policy` or
-            `expert` and `student`.
+        episodes: Player -> task -> what it played; `random` and, beside it, `expert` and `student`, or
+            `policy` and, where the tasks' policies share what they learn through one, `distilled`.
         games: Task -> which game of the table in `atari_scores` it is; no other tasks.
         epsilon: Chance of a random action that all but `random` had.
         steps: Length of the epochs they played; None if it was a number of episodes.

@@ -9,7 +9,7 @@ import torch
 
 from rllib_distill.evaluation.players import Player
 from rllib_distill.sampling import EpisodeReturns
-from rllib_distill.sampling.actors import Actions, Actor, Observations
+from rllib_distill.sampling.actors import Actions, Actor, ask
 from rllib_distill.sampling.play import play_episodes, play_steps
 from rllib_distill.sampling.task_envs import TaskEnvs
 from rllib_distill.tasks import TaskSet
@@ -47,8 +47,8 @@ def play(
     rng = np.random.default_rng(seed)
     envs = {name: TaskEnvs(task.spec.make_vector_env(num_envs)) for name, task in tasks.items()}
 
-    def act(observations: Observations) -> Actions:
-        return actor(observations, epsilon, rng)
+    def act(active: Mapping[str, TaskEnvs]) -> Actions:
+        return ask(actor, active, epsilon, rng)
 
     try:
         for task_envs in envs.values():

@@ -2,17 +2,23 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ray import cloudpickle
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.core.rl_module.rl_module import RLModule
 
 from rllib_distill.algorithms.common.multi_task_algorithm import MODULES_FOLDER
 from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
 from rllib_distill.errors import DistillError
 from rllib_distill.sampling.actors import Actor, JointActor, ModuleActor, module_forward
+from rllib_distill.sampling.policy_actor import PolicyActor
+from rllib_distill.sampling.runner_actors import PolicyRunnerActors
 
 _ALGORITHM_FILE = "class_and_ctor_args.pkl"
+
+Who = Literal["policies", "experts", "distilled"]
+"""Of a checkpoint: the tasks' policies, the experts that learned beside them, or the distilled policy."""
 
 
 class TrainedPolicies:
@@ -49,23 +55,45 @@ class TrainedPolicies:
             )
         self.config: MultiTaskConfig = default.from_state(config) if isinstance(config, dict) else config
 
-    def actor(self, tasks: Iterable[str], num_envs: int, *, experts: bool = False) -> Actor:
-        """Acts as the policies do; only those that the tasks need are loaded.
+    def actor(self, tasks: Iterable[str], num_envs: int, who: Who = "policies") -> Actor:
+        """Acts as the policies do.
 
         Args:
             tasks: To act for.
             num_envs: Environments per task.
-            experts: Whether the tasks' experts that learned act, instead of the policies.
+            who: Acts.
         """
+        if issubclass(self.config.runner_actors_class, PolicyRunnerActors):
+            return self._joint_policies(num_envs, who)
+        return self._single_modules(tasks, num_envs, who)
+
+    def _joint_policies(self, num_envs: int, who: Who) -> Actor:
+        """Task policies that have parts in common: all are loaded, and drawn from where training did so."""
+        modules: Any = MultiRLModule.from_checkpoint((self.path / MODULES_FOLDER).resolve())
+        modules.foreach_module(lambda module_id, module: module.eval())
+        return PolicyActor(
+            modules.distilled_forward if who == "distilled" else modules.task_forward,
+            self.config.task_set.shared(),
+            num_envs,
+            modules.state_size,
+            draws=self.config.explore,
+        )
+
+    def _single_modules(self, tasks: Iterable[str], num_envs: int, who: Who) -> Actor:
+        """Each acts for its tasks; only those that the tasks need are loaded."""
         config = self.config
         tasks_of: dict[str, list[str]] = {}
         for task in tasks:
-            module_id = config.expert_modules[task] if experts else config.policy_mapping_fn(task, None)
+            module_id = (
+                config.expert_modules[task] if who == "experts" else config.policy_mapping_fn(task, None)
+            )
             tasks_of.setdefault(module_id, []).append(task)
-        actors = {tuple(mine): self._actor_of(module_id, num_envs) for module_id, mine in tasks_of.items()}
+        actors = {
+            tuple(mine): self._module_actor(module_id, num_envs) for module_id, mine in tasks_of.items()
+        }
         return JointActor(actors)
 
-    def _actor_of(self, module_id: str, num_envs: int) -> Actor:
+    def _module_actor(self, module_id: str, num_envs: int) -> Actor:
         module = RLModule.from_checkpoint((self.path / MODULES_FOLDER / module_id).resolve())
         module.eval()
         return ModuleActor(module_forward(module), self.config.module_spaces(module_id), num_envs)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rllib_distill.evaluation.training_curve import training_curve, training_returns
+
 
 @dataclass(frozen=True)
 class TrainingRecord:
@@ -53,12 +55,16 @@ class TrainingRecord:
     def returns(self, task: str) -> tuple[list[float], list[float]]:
         """A task's training returns over time: env steps of all tasks together, mean return lately."""
         points = [
-            (result["num_env_steps_sampled_lifetime"], value)
+            (float(result["num_env_steps_sampled_lifetime"]), mean)
             for result in self.results
-            if (value := result.get("env_runners", {}).get("agent_episode_returns_mean", {}).get(task))
-            is not None
+            if (mean := training_returns(result).get(task)) is not None
         ]
-        return [float(steps) for steps, _ in points], [float(value) for _, value in points]
+        return [steps for steps, _ in points], [mean for _, mean in points]
+
+    @property
+    def curve(self) -> list[dict[str, Any]]:
+        """The training returns of all tasks in at most 200 points, see `training_curve`."""
+        return training_curve(self.results)
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:
@@ -66,7 +72,8 @@ class TrainingRecord:
 
         Returns:
             In order: `env_steps` of all tasks together, and task -> mean return of the `student` (of whoever
-            acts for the tasks) and, where experts learn, of the `experts`.
+            acts for the tasks), of the `experts` where they learn, and of the `distilled` policy where there
+            is one.
         """
         evaluations = []
         for result in self.results:
@@ -78,28 +85,28 @@ class TrainingRecord:
             experts = {
                 task: modules[module] for task, module in self.expert_modules.items() if module in modules
             }
+            distilled = dict(runners.get("distilled_episode_returns_mean", {}))
             evaluations.append(
                 {
                     "env_steps": int(result["num_env_steps_sampled_lifetime"]),
                     "student": dict(runners.get("agent_episode_returns_mean", {})),
                     **({"experts": experts} if self.expert_modules else {}),
+                    **({"distilled": distilled} if distilled else {}),
                 }
             )
         return evaluations
 
 
-def evaluation_curve(
-    evaluations: Sequence[Mapping[str, Any]], who: str, task: str
-) -> tuple[list[float], list[float]]:
+def task_curve(points: Sequence[Mapping[str, Any]], who: str, task: str) -> tuple[list[float], list[float]]:
     """One task's curve.
 
     Args:
-        evaluations: As `TrainingRecord.evaluations` has them.
-        who: `student` or `experts`.
+        points: As `TrainingRecord.evaluations` or `TrainingRecord.curve` has them.
+        who: `student`, `experts` or `distilled` of evaluations; `returns` of the training itself.
         task: Its name.
 
     Returns:
         Env steps of all tasks together, mean returns; empty where there is none.
     """
-    known = [evaluation for evaluation in evaluations if task in evaluation.get(who, {})]
-    return [float(e["env_steps"]) for e in known], [float(e[who][task]) for e in known]
+    known = [point for point in points if task in point.get(who, {})]
+    return [float(point["env_steps"]) for point in known], [float(point[who][task]) for point in known]

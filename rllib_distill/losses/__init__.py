@@ -5,6 +5,13 @@ tie the step size to the batch size.
 """
 
 from rllib_distill.losses.actor_mimic import feature_regression_loss, policy_regression_loss
+from rllib_distill.losses.distral import (
+    distilled_policy_loss,
+    regularised_rewards,
+    soft_q_targets,
+    soft_value,
+    two_column_logits,
+)
 from rllib_distill.losses.expected_entropy import (
     expected_cross_entropy_loss,
     expert_log_likelihood,
@@ -21,12 +28,17 @@ __all__ = [
     "distillation_kl_loss",
     "distillation_mse_loss",
     "distillation_nll_loss",
+    "distilled_policy_loss",
     "double_q_target",
     "expected_cross_entropy_loss",
     "expert_log_likelihood",
     "feature_regression_loss",
     "policy_regression_loss",
     "q_learning_target",
+    "regularised_rewards",
     "score_function_loss",
+    "soft_q_targets",
+    "soft_value",
     "td_loss",
+    "two_column_logits",
 ]

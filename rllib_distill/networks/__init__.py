@@ -4,5 +4,26 @@ from rllib_distill.networks.build import build_network
 from rllib_distill.networks.heads import PerTask
 from rllib_distill.networks.multi_head_network import MultiHeadNetwork
 from rllib_distill.networks.network import Network
+from rllib_distill.networks.policy_network import (
+    PolicyNetwork,
+    PolicyOutputs,
+    build_policy_network,
+    start_from_distilled_policy,
+)
+from rllib_distill.networks.stacked_networks import StackedNetworks
+from rllib_distill.networks.task_policies import Parameterization, TaskPolicies, TaskPolicyOutputs
 
-__all__ = ["MultiHeadNetwork", "Network", "PerTask", "build_network"]
+__all__ = [
+    "MultiHeadNetwork",
+    "Network",
+    "Parameterization",
+    "PerTask",
+    "PolicyNetwork",
+    "PolicyOutputs",
+    "StackedNetworks",
+    "TaskPolicies",
+    "TaskPolicyOutputs",
+    "build_network",
+    "build_policy_network",
+    "start_from_distilled_policy",
+]

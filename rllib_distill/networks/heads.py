@@ -8,8 +8,17 @@ from torch import nn
 from rllib_distill.errors import DistillError, nearest
 
 
-def make_head(feature_size: int, num_outputs: int, controller: int | None = None) -> nn.Module:
-    """A linear layer, behind a hidden layer of `controller` units with ReLU if given (Rusu et al., 2016)."""
+def make_head(
+    feature_size: int, num_outputs: int, controller: int | None = None, *, table: bool = False
+) -> nn.Module:
+    """A linear layer, behind a hidden layer of `controller` units with ReLU if given (Rusu et al., 2016).
+
+    A table's is its entries: zeros at first, and no bias, which all states would share.
+    """
+    if table:
+        entries = nn.Linear(feature_size, num_outputs, bias=False)
+        nn.init.zeros_(entries.weight)
+        return entries
     if controller is None:
         return nn.Linear(feature_size, num_outputs)
     return nn.Sequential(

@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 from rllib_distill.errors import DistillError
 from rllib_distill.networks.heads import PerTask, make_head
 from rllib_distill.networks.network import Network
-from rllib_distill.networks.torsos import Torso
+from rllib_distill.networks.torsos import Table, Torso
 
 
 class MultiHeadNetwork(Network):
@@ -35,7 +35,10 @@ class MultiHeadNetwork(Network):
         controller: int | None = None,
         mixed_precision: bool = False,
     ) -> None:
-        heads = {task: make_head(torso.feature_size, n, controller) for task, n in num_actions.items()}
+        table = isinstance(torso, Table)
+        heads = {
+            task: make_head(torso.feature_size, n, controller, table=table) for task, n in num_actions.items()
+        }
         super().__init__(torso, PerTask(heads), mixed_precision=mixed_precision)
         self.num_outputs = max(num_actions.values())
 

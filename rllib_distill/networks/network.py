@@ -39,7 +39,7 @@ class Network(nn.Module):
         # In here, not around the loss: the weights that autocast keeps from a forward without gradients
         # would be those of the next one with gradients.
         with torch.autocast(device, torch.bfloat16, enabled=self.mixed_precision):
-            features = self.torso(_as_floats(observations)).float()
+            features = self.torso(as_floats(observations)).float()
         with torch.autocast(device, enabled=False):
             return self.outputs(features, tasks), features
 
@@ -49,7 +49,8 @@ class Network(nn.Module):
         return outputs
 
 
-def _as_floats(observations: Tensor) -> Tensor:
+def as_floats(observations: Tensor) -> Tensor:
+    """Raw observations (B, ...) as float32, in the order of their axes in memory; bytes become 0..1."""
     # Frames travel to the device as bytes, and bytes are what is cheap to bring in order.
     inputs = _in_order(observations).float()
     return inputs.div_(255.0) if observations.dtype == torch.uint8 else inputs

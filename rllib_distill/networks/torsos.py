@@ -91,6 +91,18 @@ class Flatten(nn.Module):
         return observations.flatten(1).clone()
 
 
+class Table(Flatten):
+    """The features are a one-hot observation; a head is a table of (state, output), zeros at first.
+
+    A step on one state's outputs leaves those of every other state as they are.
+
+    Args:
+        observation_shape: of the one-hot observation; its size is the number of states.
+    """
+
+
+# Each is convolutions without padding (maybe none), then linear layers (maybe none) on the maps in the order
+# row, column, filter, all with ReLU and registered in the order of use: `stacked_layers` relies on it.
 Torso = MinAtarCNN | CNN | MLP | Flatten
 TORSOS: dict[str, Callable[..., Torso]] = {
     "minatar_cnn": MinAtarCNN,
@@ -99,4 +111,5 @@ TORSOS: dict[str, Callable[..., Torso]] = {
     "cnn": CNN,
     "mlp": MLP,
     "linear": Flatten,
+    "tabular": Table,
 }

@@ -1,7 +1,7 @@
 """Who acts: the modules being trained, or the experts. One batched forward per network and step."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
 
 from rllib_distill.sampling.columns import TASKS
-from rllib_distill.sampling.memory_habits import axes_in_memory
+from rllib_distill.sampling.fragment import Fragment
+from rllib_distill.sampling.row_layout import RowLayout
+from rllib_distill.sampling.task_envs import TaskEnvs
 from rllib_distill.tasks import SharedSpaces
 
 Observations = Mapping[str, NDArray[Any]]
@@ -33,6 +35,29 @@ class Actor(Protocol):
         Returns:
             Task -> `(B,)` int64, each task's own actions.
         """
+
+
+class RememberingActor(ABC):
+    """What an actor that remembers, within episodes or of how it drew its actions, has beside `Actor`."""
+
+    @abstractmethod
+    def see_begins(self, begins: Mapping[str, NDArray[np.bool_]]) -> None:
+        """Is told before each call: task -> `(B,)`, which of its observations are the first of an episode."""
+
+    @abstractmethod
+    def start_recording(self) -> None:
+        """Keeps, from the next call on, what `write` will write."""
+
+    @abstractmethod
+    def write(self, fragments: Mapping[str, Fragment]) -> None:
+        """Ends the recording: adds it to each task's fragment, which has a row per call."""
+
+
+def ask(actor: Actor, envs: Mapping[str, TaskEnvs], epsilon: float, rng: np.random.Generator) -> Actions:
+    """The actions for the next step of some tasks' environments. Arguments as of `Actor`."""
+    if isinstance(actor, RememberingActor):
+        actor.see_begins({task: task_envs.begins for task, task_envs in envs.items()})
+    return actor({task: task_envs.observations for task, task_envs in envs.items()}, epsilon, rng)
 
 
 def module_forward(module: Any) -> Forward:
@@ -72,13 +97,12 @@ class ModuleActor:
         self._num_envs = num_envs
         self._device = device
         self._draws = draws
-        self._layouts: dict[tuple[str, ...], _Layout] = {}
+        self._layouts: dict[tuple[str, ...], RowLayout] = {}
 
     def __call__(self, observations: Observations, epsilon: float, rng: np.random.Generator) -> Actions:
         """See `Actor`."""
         layout = self._layout(observations)
-        for part, observation in zip(layout.parts, observations.values(), strict=True):
-            part[...] = observation
+        layout.fill(observations)
         with torch.inference_mode():
             rows = torch.from_numpy(layout.input).to(self._device)
             values = self._forward(rows, tuple(observations)).cpu().numpy()
@@ -92,58 +116,11 @@ class ModuleActor:
             own = np.where(rng.random(len(own)) < epsilon, random, own)
         return dict(zip(observations, own.reshape(-1, self._num_envs), strict=True))
 
-    def _layout(self, observations: Observations) -> "_Layout":
+    def _layout(self, observations: Observations) -> RowLayout:
         tasks = tuple(observations)  # a subset while an evaluation's last tasks finish
         if tasks not in self._layouts:
-            self._layouts[tasks] = _Layout.of(self._spaces, observations, self._num_envs)
+            self._layouts[tasks] = RowLayout.of(self._spaces, observations, self._num_envs)
         return self._layouts[tasks]
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """The rows of one forward, `N = len(tasks) * B`, and what each row's actions mean.
-
-    Attributes:
-        input: `(N, *observation)`, zero where a task has fewer channels.
-        parts: Per task, the view of `input` that its observations fill.
-        illegal: `(N, A)` float32, 0 or -inf, to add to values.
-        own_actions: `(N, A)` the task's own index of each common action.
-        num_actions: `(N,)` how many actions the row's task has.
-        rows: `(N,)` 0, 1, 2, ...
-    """
-
-    input: NDArray[Any]
-    parts: tuple[NDArray[Any], ...]
-    illegal: NDArray[np.float32]
-    own_actions: NDArray[np.int64]
-    num_actions: NDArray[np.int64]
-    rows: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, spaces: SharedSpaces, like: Observations, num_envs: int) -> "_Layout":
-        space, tasks = spaces.observation_space, tuple(like)
-        buffer = _zeros_like_order((len(tasks) * num_envs, *space.shape), like[tasks[0]])
-        own_actions = np.zeros((len(tasks), spaces.num_actions), np.int64)
-        for i, task in enumerate(tasks):
-            own_actions[i, spaces.common_actions[task]] = np.arange(len(spaces.common_actions[task]))
-        legal = np.stack([spaces.legal_actions[task] for task in tasks])
-        return cls(
-            input=buffer,
-            parts=tuple(
-                buffer[i * num_envs : (i + 1) * num_envs, ..., : observation.shape[-1]]
-                for i, observation in enumerate(like.values())
-            ),
-            illegal=np.where(legal, 0.0, -np.inf).astype(np.float32).repeat(num_envs, axis=0),
-            own_actions=own_actions.repeat(num_envs, axis=0),
-            num_actions=legal.sum(axis=1).repeat(num_envs),
-            rows=np.arange(len(buffer)),
-        )
-
-
-def _zeros_like_order(shape: tuple[int, ...], like: NDArray[Any]) -> NDArray[Any]:
-    """Zeros with the dtype of `like` and its order of axes in memory, in which it is copied fastest."""
-    order = axes_in_memory(like)
-    return np.zeros([shape[axis] for axis in order], like.dtype).transpose(np.argsort(order))
 
 
 class JointActor:

@@ -1,4 +1,4 @@
-"""Names of a minibatch's columns, beside RLlib's own: what experts say, and whose rows they are."""
+"""Names of columns, beside RLlib's own: what experts say, whose rows they are, how they were acted."""
 
 EXPERT_OUTPUTS = "expert_outputs"
 """Q-values or logits of the experts: a label."""
@@ -11,3 +11,6 @@ LEGAL_ACTIONS = "legal_actions"
 
 TASKS = "tasks"
 """Names of tasks; the rows are as many equal chunks, task by task."""
+
+BEHAVIOUR_LOG_PROBS = "behaviour_log_probs"
+"""log mu(a|s) of the action that was taken, under whoever drew it: a label, `(T, B)` in a fragment."""

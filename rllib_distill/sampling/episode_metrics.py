@@ -28,13 +28,16 @@ from ray.rllib.utils.metrics import (
 )
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
-from rllib_distill.sampling.episodes import Episode
+from rllib_distill.sampling.episodes import EXPERT, Episode
 
 AGENT_EPISODE_RETURNS = "agent_episode_returns"
 """Key of the list of every single return of an evaluation, per task."""
 
 MODULE_EPISODE_RETURNS = "module_episode_returns"
 """The same of the experts that learn, per module."""
+
+DISTILLED_EPISODE_RETURNS = "distilled_episode_returns"
+"""The same of the distilled policy, per task; with `_mean`, their mean."""
 
 STUDENT_EPISODE_RETURNS_MEAN = "student_episode_returns_mean"
 """Key of the mean of a task's last training episodes that the student acted, where there are experts."""
@@ -83,12 +86,22 @@ class EpisodeMetrics:
             self._list((AGENT_EPISODE_RETURNS, task), episode)
         self._num_episodes += len(episodes)
 
-    def add_expert_evaluation(self, task: str, episodes: Sequence[Episode]) -> None:
-        """Notes what the task's expert, a module that learns, played: it counts for that module alone."""
-        module = self._expert_of[task]
+    def add_evaluation_beside(self, player: str, task: str, episodes: Sequence[Episode]) -> None:
+        """Notes what another player than the student played: it counts under that one's keys alone.
+
+        Args:
+            player: `EXPERT`, a module that learns, or `DISTILLED`.
+            task: The task.
+            episodes: All that it played.
+        """
+        module = self._expert_of[task] if player == EXPERT else None
         for episode in episodes:
-            self._evaluated.of_module[module, task].append(episode)
-            self._list((MODULE_EPISODE_RETURNS, module), episode)
+            if module is not None:
+                self._evaluated.of_module[module, task].append(episode)
+                self._list((MODULE_EPISODE_RETURNS, module), episode)
+            else:
+                self._evaluated.of_distilled[task].append(episode)
+                self._list((DISTILLED_EPISODE_RETURNS, task), episode)
 
     def count_steps(self, steps: Mapping[str, int]) -> None:
         """Notes env steps per task."""
@@ -100,6 +113,8 @@ class EpisodeMetrics:
             self._log_counts()
         if self._evaluated.of_task:
             self._log_episodes(self._evaluated)
+            for task, episodes in self._evaluated.of_distilled.items():
+                self._log_mean(f"{DISTILLED_EPISODE_RETURNS}_mean", task, episodes)
         elif self._recent.of_task:
             self._log_episodes(self._recent)
             if self._has_experts:
@@ -157,23 +172,25 @@ class EpisodeMetrics:
     def _log_students_means(self) -> None:
         for (module, task), episodes in self._recent.of_module.items():
             if module == self._student_of(task, None):
-                key = (STUDENT_EPISODE_RETURNS_MEAN, task)
-                self._logger.log_value(key, fmean(_returns(episodes)), reduce="mean", window=1)
+                self._log_mean(STUDENT_EPISODE_RETURNS_MEAN, task, episodes)
 
     def _log_experts_means(self) -> None:
         for task, episodes in self._of_experts.items():
             if len(episodes) >= self._window:
-                key = (EXPERT_EPISODE_RETURNS_MEAN, task)
-                self._logger.log_value(key, fmean(_returns(episodes)), reduce="mean", window=1)
+                self._log_mean(EXPERT_EPISODE_RETURNS_MEAN, task, episodes)
                 episodes.clear()
+
+    def _log_mean(self, key: str, task: str, episodes: Iterable[Episode]) -> None:
+        self._logger.log_value((key, task), fmean(_returns(episodes)), reduce="mean", window=1)
 
 
 class _Played:
-    """Episodes, at most so many of the last, per task, and per module that acted and task."""
+    """Episodes, per task, per module that acted and task (at most so many of the last), of the distilled."""
 
     def __init__(self, most: int | None = None):
         self.of_task: defaultdict[str, deque[Episode]] = defaultdict(lambda: deque(maxlen=most))
         self.of_module: defaultdict[tuple[str, str], deque[Episode]] = defaultdict(lambda: deque(maxlen=most))
+        self.of_distilled: defaultdict[str, list[Episode]] = defaultdict(list)
 
 
 def _returns(episodes: Iterable[Episode]) -> list[float]:

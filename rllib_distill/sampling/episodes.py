@@ -4,6 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
+EXPERT = "expert"
+DISTILLED = "distilled"
+"""Who may be evaluated beside the student: experts that learn, a distilled policy beside tasks' own."""
+
 
 @dataclass(frozen=True)
 class Episode:

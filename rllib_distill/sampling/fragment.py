@@ -35,7 +35,11 @@ class Fragment:
         truncations: `(T, B)` bool, the episode was cut off.
         valid: `(T, B)` bool.
         final_observations: `(t, b) -> observation`.
-        labels: What the task's expert says of `observations[:T]`: name -> `(T, B, ...)` float32.
+        first_begins: `(B,)` bool, whether row 0 is the first of an episode.
+        labels: What the task's expert says of `observations[:T]`, or whoever acted of how it did: name ->
+            `(T, B, ...)` float32.
+        state: `(B, S)` float32, who acted: its recurrent state before row 0, and before an episode that
+            begins there made it forget; None: there is none.
     """
 
     task: str
@@ -49,8 +53,10 @@ class Fragment:
     terminations: NDArray[np.bool_]
     truncations: NDArray[np.bool_]
     valid: NDArray[np.bool_]
+    first_begins: NDArray[np.bool_]
     final_observations: dict[tuple[int, int], NDArray[Any]] = field(default_factory=dict)
     labels: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    state: NDArray[np.float32] | None = None
 
     @classmethod
     def empty(
@@ -83,6 +89,7 @@ class Fragment:
             terminations=np.empty(shape, np.bool_),
             truncations=np.empty(shape, np.bool_),
             valid=np.ones(shape, np.bool_),
+            first_begins=np.ones(num_envs, np.bool_),
         )
 
     @property
@@ -94,6 +101,17 @@ class Fragment:
         stacks = self.frames[index].swapaxes(1, 2)  # (T + 1, B, k, *frame)
         forget_frames_before_reset(stacks, self.ages)
         return np.moveaxis(stacks, 2, -1)
+
+    def begins(self) -> NDArray[np.bool_]:
+        """`(T + 1, B)`: where an observation is the first of an episode, as far as the fragment can know.
+
+        Whether the last one is, after an episode that ended in the last row, only the next fragment tells:
+        in SAME_STEP mode it is, in NEXT_STEP mode it is the old episode's.
+        """
+        begins = np.concatenate([self.first_begins[None], ~self.valid])
+        ended = self.terminations | self.truncations
+        begins[1:-1] |= ended[:-1] & self.valid[1:]  # SAME_STEP: no row between the episodes
+        return begins
 
     def __len__(self) -> int:
         """Number of rows, `T`."""

@@ -1,8 +1,8 @@
 """An RLlib EnvRunner that steps all tasks side by side and returns columns, not lists of episodes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from ray.rllib.callbacks.utils import make_callback
@@ -11,18 +11,15 @@ from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.utils.framework import get_device
 from ray.rllib.utils.metrics import SAMPLE_TIMER
 
-from rllib_distill.sampling.actors import Actions, Actor, Observations
+from rllib_distill.sampling.actors import Actor, RememberingActor, ask
 from rllib_distill.sampling.episode_metrics import EpisodeMetrics
 from rllib_distill.sampling.episodes import EpisodeReturns
 from rllib_distill.sampling.fragment import Fragment
 from rllib_distill.sampling.labels import Labels
 from rllib_distill.sampling.memory_habits import keep_large_tensors_cheap
-from rllib_distill.sampling.play import EpochReturns, play_episodes, play_steps
-from rllib_distill.sampling.runner_actors import RunnerActors
+from rllib_distill.sampling.play import EpochReturns, Play, Played, play_episodes, play_steps
 from rllib_distill.sampling.runner_state import RunnerState
 from rllib_distill.sampling.task_envs import TaskEnvs, make_task_envs
-
-Played = TypeVar("Played")
 
 
 class MultiTaskEnvRunner(RunnerState, EnvRunner):
@@ -36,7 +33,7 @@ class MultiTaskEnvRunner(RunnerState, EnvRunner):
     Asks of its config, besides RLlib's own settings, what `MultiTaskConfig` has: `task_set`,
     `module_spaces(module_id)`, `tasks_of_module(module_id)`, `num_envs_per_task`, `epsilon_at(env_steps)`,
     `evaluation_epsilon`, `expert_share_at(env_steps)`, `expert_modules`, `samples_actions`, `load_experts()`,
-    `label_columns` and `imitation_reward_tau`.
+    `label_columns`, `imitation_reward_tau`, `runner_actors_class` and `evaluates_distilled`.
     """
 
     def __init__(self, config: Any, **kwargs: Any):
@@ -59,7 +56,7 @@ class MultiTaskEnvRunner(RunnerState, EnvRunner):
             self.config.imitation_reward_tau,
         )
         self.make_module()
-        self._actors = RunnerActors(
+        self._actors = self.config.runner_actors_class(
             self.config,
             self.module,
             self._device,
@@ -138,18 +135,21 @@ class MultiTaskEnvRunner(RunnerState, EnvRunner):
             task: envs.new_fragment(task, self.worker_index or 0, steps) for task, envs in self._envs.items()
         }
         behaviour = self._actors.behaviour
+        is_behaviour = actor is behaviour
         self._labels.begin()
+        if isinstance(actor, RememberingActor):
+            actor.start_recording()
         for t in range(steps):
             self._labels.row = t
-            actions = actor(
-                {task: envs.observations for task, envs in self._envs.items()}, epsilon, self._rng
-            )
+            actions = ask(actor, self._envs, epsilon, self._rng)
             for task, envs in self._envs.items():
                 envs.send(actions[task])
             for task, envs in self._envs.items():
                 for episode in envs.receive(fragments[task], t):
-                    by_expert = actor is behaviour and behaviour.end_episode(task, episode.env)
+                    by_expert = is_behaviour and behaviour.end_episode(task, episode.env)
                     self._episodes.add(task, episode, by_expert=by_expert)
+        if isinstance(actor, RememberingActor):
+            actor.write(fragments)
         if not self.config.in_evaluation:
             for fragment in fragments.values():
                 self._labels.write(fragment)
@@ -160,14 +160,13 @@ class MultiTaskEnvRunner(RunnerState, EnvRunner):
         return list(fragments.values())
 
     def _sample_episodes(self, num_episodes: int, epsilon: float, actor: Actor) -> list[EpisodeReturns]:
-        """Experts that learn play as many episodes as the student, for the metrics only."""
+        """Who is evaluated beside the student plays as many episodes, for the metrics only."""
         episodes = self._play_anew(play_episodes, num_episodes, epsilon, actor)
         for task, finished in episodes.items():
             self._episodes.add_evaluation(task, finished)
-        if self.config.expert_modules and actor is self._actors.student:
-            of_experts = self._play_anew(play_episodes, num_episodes, epsilon, self._actors.expert)
-            for task, finished in of_experts.items():
-                self._episodes.add_expert_evaluation(task, finished)
+        for player, other in self._beside(actor):
+            for task, finished in self._play_anew(play_episodes, num_episodes, epsilon, other).items():
+                self._episodes.add_evaluation_beside(player, task, finished)
         samples = [EpisodeReturns.of(task, finished) for task, finished in episodes.items()]
         self._episodes.count_steps({sample.task: sample.env_steps() for sample in samples})
         return samples
@@ -182,23 +181,20 @@ class MultiTaskEnvRunner(RunnerState, EnvRunner):
         for task, epoch in epochs.items():
             if epoch.finished:  # a piece of a game has no score
                 self._episodes.add_evaluation(task, epoch.episodes)
-        if self.config.expert_modules and actor is self._actors.student:
-            of_experts = self._play_anew(play_steps, share, epsilon, self._actors.expert)
-            for task, epoch in of_experts.items():
-                self._episodes.add_expert_evaluation(task, epoch.episodes if epoch.finished else ())
+        for player, other in self._beside(actor):
+            for task, epoch in self._play_anew(play_steps, share, epsilon, other).items():
+                self._episodes.add_evaluation_beside(player, task, epoch.episodes if epoch.finished else ())
         self._episodes.count_steps({task: epoch.steps for task, epoch in epochs.items()})
         return [epoch.returns(task) for task, epoch in epochs.items()]
 
-    def _play_anew(
-        self,
-        play: Callable[[Mapping[str, TaskEnvs], Callable[[Observations], Actions], int], dict[str, Played]],
-        amount: int,
-        epsilon: float,
-        actor: Actor,
-    ) -> dict[str, Played]:
+    def _beside(self, actor: Actor) -> Iterable[tuple[str, Actor]]:
+        """Who else is evaluated: nobody beside random play."""
+        return self._actors.beside.items() if actor is self._actors.student else ()
+
+    def _play_anew(self, play: Play[Played], amount: int, epsilon: float, actor: Actor) -> dict[str, Played]:
         """Plays new episodes, and leaves none that was begun: it must not go on at another epsilon."""
         self._reset_envs()
-        played = play(self._envs, lambda observations: actor(observations, epsilon, self._rng), amount)
+        played = play(self._envs, lambda envs: ask(actor, envs, epsilon, self._rng), amount)
         self._reset_envs()
         return played
 

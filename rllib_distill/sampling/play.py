@@ -2,10 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
-from rllib_distill.sampling.actors import Actions, Observations
+from rllib_distill.sampling.actors import Actions
 from rllib_distill.sampling.episodes import Episode, EpisodeReturns
 from rllib_distill.sampling.task_envs import TaskEnvs
+
+Act = Callable[[Mapping[str, TaskEnvs]], Actions]
+"""Task -> its environments, of the tasks that are not done, to task -> actions for their next step."""
+
+Played = TypeVar("Played")
+Play = Callable[[Mapping[str, TaskEnvs], Act, int], dict[str, Played]]
+"""`play_episodes` or `play_steps`."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +46,7 @@ class Epoch:
         return EpochReturns.of(task, self.episodes, steps=self.steps, finished=self.finished)
 
 
-def play_episodes(
-    envs: Mapping[str, TaskEnvs], act: Callable[[Observations], Actions], num_episodes: int
-) -> dict[str, list[Episode]]:
+def play_episodes(envs: Mapping[str, TaskEnvs], act: Act, num_episodes: int) -> dict[str, list[Episode]]:
     """Plays whole episodes of every task, from environments that were just reset.
 
     Every environment has its quota, the same for all (+ 1 for the first few): to take the first episodes that
@@ -48,7 +54,7 @@ def play_episodes(
 
     Args:
         envs: Task -> its environments.
-        act: Task -> observations to task -> actions; is asked for the tasks that are not done.
+        act: Who acts.
         num_episodes: Per task.
 
     Returns:
@@ -61,7 +67,7 @@ def play_episodes(
     }
     active = dict(envs) if num_episodes > 0 else {}
     while active:
-        actions = act({task: task_envs.observations for task, task_envs in active.items()})
+        actions = act(active)
         for task, task_envs in list(active.items()):
             for episode in task_envs.step(actions[task]):
                 if left[task][episode.env]:
@@ -72,9 +78,7 @@ def play_episodes(
     return episodes
 
 
-def play_steps(
-    envs: Mapping[str, TaskEnvs], act: Callable[[Observations], Actions], num_steps: int
-) -> dict[str, Epoch]:
+def play_steps(envs: Mapping[str, TaskEnvs], act: Act, num_steps: int) -> dict[str, Epoch]:
     """Plays an epoch of every task, from environments that were just reset, as Actor-Mimic's authors do.
 
     The episodes that end within the epoch count, and those that its end cuts off do not; where no episode of
@@ -84,7 +88,7 @@ def play_steps(
 
     Args:
         envs: Task -> its environments.
-        act: Task -> observations to task -> actions; is asked for the tasks that are not done.
+        act: Who acts.
         num_steps: Per task, at least 1; rounded up to the same number for each of its environments. Rows that
             merely reset an environment are no steps.
 
@@ -96,7 +100,7 @@ def play_steps(
     ended: dict[str, list[Episode]] = {task: [] for task in envs}
     epochs: dict[str, Epoch] = {}
     while active := {task: task_envs for task, task_envs in envs.items() if task not in epochs}:
-        actions = act({task: task_envs.observations for task, task_envs in active.items()})
+        actions = act(active)
         for task, task_envs in active.items():
             for episode in task_envs.step(actions[task]):
                 in_time = episode.length <= left[task][episode.env]

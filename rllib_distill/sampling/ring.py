@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from rllib_distill.errors import DistillError
 from rllib_distill.sampling.fragment import Fragment, forget_frames_before_reset
+from rllib_distill.sampling.packed import pack, unpack
 
 _STEP_COLUMNS = ("actions", "rewards", "terminations", "truncations", "valid")
 
@@ -180,7 +181,7 @@ class Ring:
             "frame_stack": self.frame_stack,
             "head": self.head,
             "next_start": self._next_start,
-            "columns": {name: _pack(column[:used]) for name, column in self._columns.items()},
+            "columns": {name: pack(column[:used]) for name, column in self._columns.items()},
             "final_observations": self._final_observations,
         }
 
@@ -192,7 +193,7 @@ class Ring:
                 "This replay memory was saved by an older version of rllib_distill. "
                 "Delete the checkpoint's folder 'replay' to go on with an empty one."
             )
-        columns = {name: _unpack(packed) for name, packed in state["columns"].items()}
+        columns = {name: unpack(packed) for name, packed in state["columns"].items()}
         ring = cls(state["rows"], columns, state["frame_stack"])
         ring.head = state["head"]
         ring._next_start = state["next_start"]
@@ -240,14 +241,3 @@ def _columns(fragment: Fragment) -> dict[str, NDArray[Any]]:
     steps = {name: getattr(fragment, name) for name in _STEP_COLUMNS}
     frames = {"frames": fragment.frames[fragment.frame_stack - 1 : -1], "ages": fragment.ages[:-1]}
     return {**frames, **steps, **fragment.labels}
-
-
-def _pack(column: NDArray[Any]) -> tuple[NDArray[Any], tuple[int, ...] | None]:
-    return (np.packbits(column), column.shape) if column.dtype == np.bool_ else (column, None)
-
-
-def _unpack(packed: tuple[NDArray[Any], tuple[int, ...] | None]) -> NDArray[Any]:
-    array, shape = packed
-    if shape is None:
-        return array
-    return np.unpackbits(array, count=int(np.prod(shape))).astype(np.bool_).reshape(shape)

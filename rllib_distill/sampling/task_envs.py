@@ -24,6 +24,10 @@ class TaskEnvs:
     actions), `frame_stack` (observations are stacks of so many frames, in SAME_STEP mode) and, in the infos,
     `training_rewards` and `training_terminations`: what a learner should see where that is not the score,
     such as clipped rewards. Episodes' returns are always of the true rewards.
+
+    Attributes:
+        observations: `(B, *observation)`, the current ones.
+        begins: `(B,)` bool, which of them are the first of an episode.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]):
@@ -35,6 +39,7 @@ class TaskEnvs:
         self._resets_next_step = mode == AutoresetMode.NEXT_STEP
         self._is_asynchronous = hasattr(env, "step_async")
         self.observations: NDArray[Any] = np.empty(0)
+        self.begins = np.ones(self.num_envs, np.bool_)
         self._actions: NDArray[np.int64] = np.zeros(self.num_envs, np.int64)
         self._ended = np.zeros(self.num_envs, np.bool_)
         self._returns = np.zeros(self.num_envs)
@@ -44,7 +49,8 @@ class TaskEnvs:
     def reset(self, seed: int | None = None) -> None:
         """Starts new episodes everywhere; the clock jumps, so that replay sees the gap."""
         self.observations, _ = self.env.reset(seed=seed)
-        self._ended[:] = False
+        self._ended = np.zeros(self.num_envs, np.bool_)
+        self.begins = np.ones(self.num_envs, np.bool_)
         self._returns[:] = 0.0
         self._lengths[:] = 0
         self.clock += 1
@@ -53,6 +59,7 @@ class TaskEnvs:
         """An empty fragment that begins with the current observations."""
         fragment = Fragment.empty(task, source, self.clock, steps, self.observations, self.frame_stack)
         fragment.ages[0] = np.minimum(self._lengths, self.frame_stack - 1)
+        fragment.first_begins = self.begins
         return fragment
 
     def send(self, actions: NDArray[np.int64]) -> None:
@@ -85,8 +92,9 @@ class TaskEnvs:
         if fragment is not None:
             self._record(fragment, t, ended, step)
             fragment.valid[t] = valid
+        self.begins = ended
         if self._resets_next_step:
-            self._ended = ended
+            self.begins, self._ended = self._ended, ended
         elif fragment is not None and truncations.any():
             for b in np.flatnonzero(truncations):
                 fragment.final_observations[t, int(b)] = np.array(infos["final_obs"][b])

@@ -1,5 +1,6 @@
 """Finding a gymnasium environment id: packages register theirs only when asked, and people mistype."""
 
+import sys
 from difflib import get_close_matches
 from importlib import import_module
 
@@ -25,8 +26,32 @@ def register_atari() -> None:
     gym.register_envs(ale_py)
 
 
-# namespace of an id -> (registers the namespace's ids, the extra of this package that installs them)
-_NAMESPACES = {"MinAtar": (register_minatar, "minatar"), "ALE": (register_atari, "atari")}
+def register_minigrid() -> None:
+    """Makes the ids `MiniGrid-<Level>-v0` and `BabyAI-<Level>-v0` known to gymnasium."""
+    import_module("minigrid")
+
+
+def register_gridworlds() -> None:
+    """Makes this package's own ids, `rllib_distill/Maze-v0` and `TwoRooms-v0`, known to gymnasium."""
+    for name, entry_point in _GRIDWORLDS.items():
+        if name not in gym.registry:
+            # gymnasium's wrapper for the time limit can be told another one, so these never end by themselves
+            gym.register(name, entry_point, max_episode_steps=100, kwargs={"max_episode_steps": sys.maxsize})
+
+
+_GRIDWORLDS = {
+    "rllib_distill/Maze-v0": "rllib_distill.tasks.mazes:MazeEnv",
+    "rllib_distill/TwoRooms-v0": "rllib_distill.tasks.two_rooms:TwoRoomsEnv",
+}
+
+# how an id begins -> (registers such ids, the extra of this package that installs them)
+_PREFIXES = {
+    "MinAtar/": (register_minatar, "minatar"),
+    "ALE/": (register_atari, "atari"),
+    "MiniGrid-": (register_minigrid, "minigrid"),
+    "BabyAI-": (register_minigrid, "minigrid"),
+    "rllib_distill/": (register_gridworlds, None),
+}
 
 
 def find_env_spec(env_id: str) -> EnvSpec:
@@ -39,9 +64,9 @@ def find_env_spec(env_id: str) -> EnvSpec:
         DistillError: the id is unknown (the nearest known one is named), or its package is not installed.
     """
     module, _, name = env_id.rpartition(":")
-    namespace = name.partition("/")[0]
-    if namespace in _NAMESPACES:
-        register, extra = _NAMESPACES[namespace]
+    for prefix, (register, extra) in _PREFIXES.items():
+        if not name.startswith(prefix):
+            continue
         try:
             register()
         except ImportError as error:
@@ -59,7 +84,7 @@ def find_env_spec(env_id: str) -> EnvSpec:
 
 
 def _unknown_id(env_id: str) -> str:
-    for register, _ in _NAMESPACES.values():  # so that "Minatar/..." finds "MinAtar/..."
+    for register, _ in _PREFIXES.values():  # so that "Minatar/..." finds "MinAtar/..."
         try:
             register()
         except ImportError:

@@ -1,6 +1,7 @@
 """How one task's environment is made, from what a user writes in a config or a YAML file."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, TypeAlias, cast
@@ -10,16 +11,21 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import TimeLimit
 
 from rllib_distill.errors import DistillError, nearest
-from rllib_distill.tasks.atari import AtariEnv, AtariVectorEnv
-from rllib_distill.tasks.atari_options import ATARI_DEFAULTS, check_atari_options
+from rllib_distill.tasks.atari import AtariEnv
 from rllib_distill.tasks.env_ids import find_env_spec
-from rllib_distill.tasks.minatar import MinAtarVectorEnv
+from rllib_distill.tasks.minigrid import ID_PREFIXES as MINIGRID_PREFIXES
+from rllib_distill.tasks.minigrid import OneHotMiniGrid
+from rllib_distill.tasks.own_vector_envs import (
+    atari_options,
+    check_gridworld_options,
+    is_atari,
+    make_own_vector_env,
+)
 
 Env: TypeAlias = gym.Env[Any, Any]
 Wrapper: TypeAlias = str | Callable[[Env], Env]
 
 _DEFAULTS: dict[str, Any] = {"env": None, "env_config": {}, "wrappers": (), "max_episode_steps": None}
-_MINATAR_OPTIONS = frozenset(("game", "sticky_action_prob", "difficulty_ramping", "use_minimal_action_set"))
 
 
 @dataclass(frozen=True)
@@ -80,55 +86,55 @@ class TaskSpec:
     def make_vector_env(self, num_envs: int, num_threads: int = 1) -> VectorEnv[Any, Any, Any]:
         """Makes `num_envs` environments that step together.
 
-        `metadata["autoreset_mode"]` says what happens when an episode ends: SAME_STEP for MinAtar's and ALE's
-        games (stepped without gymnasium's wrappers), NEXT_STEP for all others.
+        `metadata["autoreset_mode"]` says what happens when an episode ends: SAME_STEP for ids with a vector
+        env of their own (MinAtar, ALE, this package's gridworlds; without wrappers), NEXT_STEP for others.
         The observations that a step returns may be overwritten by the next step.
 
         Args:
             num_envs: how many.
             num_threads: that may step them, where the environments have threads of their own (ALE).
+
+        Raises:
+            DistillError: as `make_env`.
         """
-        if self.is_atari and not self.wrappers:
-            return AtariVectorEnv(num_envs=num_envs, **{"num_threads": num_threads, **self._atari_options()})
-        if isinstance(self.env, str) and self.env.startswith("MinAtar/") and not self.wrappers:
-            options = {**find_env_spec(self.env).kwargs, **self.env_config}
-            if options.keys() <= _MINATAR_OPTIONS:
-                return MinAtarVectorEnv(
-                    num_envs=num_envs, max_episode_steps=self.max_episode_steps, **options
-                )
+        with self._naming_the_task():
+            own = None if self.wrappers else make_own_vector_env(self, num_envs, num_threads)
+        if own is not None:
+            return own
         return SyncVectorEnv([self.make_env] * num_envs, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
 
     @property
     def is_atari(self) -> bool:
         """Whether it is an ALE game, which has a vector env of its own and ALE's settings in `env_config`."""
-        return isinstance(self.env, str) and self.env.rpartition(":")[2].startswith("ALE/")
-
-    def _atari_options(self) -> dict[str, Any]:
-        """The game and its settings; gymnasium's own for the id (sticky actions) are not the papers'."""
-        options = dict(self.env_config)
-        check_atari_options(options)
-        if self.max_episode_steps is not None:
-            set_or_default = {**ATARI_DEFAULTS, **options}
-            frames = self.max_episode_steps * set_or_default["frame_skip"]
-            options["max_num_frames_per_episode"] = min(frames, set_or_default["max_num_frames_per_episode"])
-        return {"game": find_env_spec(str(self.env)).kwargs["game"], **options}
+        return is_atari(self.env)
 
     def _make_bare_env(self) -> Env:
-        try:
+        with self._naming_the_task():
             if isinstance(self.env, str):
-                # Given an id, gym.make would call MinAtar's -v0 outdated; it is another action set.
-                spec = find_env_spec(self.env)
-                if self.is_atari:
-                    return AtariEnv(**self._atari_options())
-                return gym.make(spec, max_episode_steps=self.max_episode_steps, **self.env_config)
+                return self._make_from_id(self.env)
             env = self.env(**self.env_config)
+        if not isinstance(env, gym.Env):
+            raise DistillError(f"task {self.name!r}: env made {env!r}; it must make a gymnasium.Env.")
+        return env if self.max_episode_steps is None else TimeLimit(env, self.max_episode_steps)
+
+    def _make_from_id(self, env_id: str) -> Env:
+        # Given an id, gym.make would call MinAtar's -v0 outdated; it is another action set.
+        spec = find_env_spec(env_id)
+        if self.is_atari:
+            return AtariEnv(**atari_options(env_id, self.env_config, self.max_episode_steps))
+        check_gridworld_options(spec.id, self.env_config)
+        env: Env = gym.make(spec, max_episode_steps=self.max_episode_steps, **self.env_config)
+        return OneHotMiniGrid(env) if spec.id.startswith(MINIGRID_PREFIXES) and not self.wrappers else env
+
+    @contextmanager
+    def _naming_the_task(self) -> Iterator[None]:
+        """Mistakes that come up in here are told in one line, with the task's name and `env_config`."""
+        try:
+            yield
         except (TypeError, gym.error.Error, DistillError) as error:
             given = f" with env_config {self.env_config}" if self.env_config else ""
             why = " ".join(str(error).split())
             raise DistillError(f"task {self.name!r}{given}: {why}") from error
-        if not isinstance(env, gym.Env):
-            raise DistillError(f"task {self.name!r}: env made {env!r}; it must make a gymnasium.Env.")
-        return env if self.max_episode_steps is None else TimeLimit(env, self.max_episode_steps)
 
 
 def _check_types(task: str, config: Mapping[str, Any]) -> None:
@@ -151,6 +157,12 @@ def _check_types(task: str, config: Mapping[str, Any]) -> None:
     for key, (is_right, allowed) in checks.items():
         if not is_right:
             raise DistillError(f"task {task!r}: {key} is {config[key]!r}; it must be {allowed}.")
+    if isinstance(env, str) and "max_episode_steps" in env_config:  # gym.make's own argument
+        given = env_config["max_episode_steps"]
+        raise DistillError(
+            f"task {task!r}: env_config has max_episode_steps ({given!r}); it is a key of the task: write it "
+            "beside env_config."
+        )
 
 
 def _import_wrapper(task: str, wrapper: Any) -> Callable[[Env], Env]:

@@ -99,7 +99,7 @@ def test_that_the_mixture_with_rl_tempers_both_sides_and_adds_the_td_loss(distil
 def test_that_the_on_policy_objective_looks_at_the_newest_sample_only_and_at_expert_likelihoods(distillation):
     config = distillation(objective="expected_entropy_regularised", tau=TAU, epsilon=0.0, n_step=3, lr=0.01)
     learner, drawn = build(config.experts(behaviour="student"))
-    assert learner.replay.capacity == 8 * 3  # a fragment's rows times environments
+    assert learner.memory.capacity == 8 * 3  # a fragment's rows times environments
     module = copy.deepcopy(learner.module["student"])
     learner.update(**{**STEP, "num_minibatches": 1})
     batch = drawn[0][1]

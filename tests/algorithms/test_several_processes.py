@@ -50,7 +50,7 @@ def test_that_both_ranks_learn_the_same_from_different_samples(algo):
     after = assert_same_weights(algo)
     assert any((before[name] != after[name]).any() for name in before)
     assert len(set(from_learners(algo, num_updates))) == 1
-    sources = from_learners(algo, lambda learner: [set(rings) for rings in learner.replay._rings.values()])
+    sources = from_learners(algo, lambda learner: [set(rings) for rings in learner.memory._rings.values()])
     assert sorted(map(str, sources)) == [
         "[{1}, {1}]",
         "[{2}, {2}]",
@@ -109,12 +109,12 @@ def test_that_every_rank_saves_and_restores_its_own_replay(algo, tmp_path):
     def contents(learner):
         return [
             ring.take("rewards", np.arange(len(ring))).sum()
-            for rings in learner.replay._rings.values()
+            for rings in learner.memory._rings.values()
             for ring in rings.values()
         ]
 
     def forget(learner):
-        learner.replay._rings = {task: {} for task in learner.replay.tasks}
+        learner.memory._rings = {task: {} for task in learner.memory.tasks}
 
     before = from_learners(algo, contents)
     assert before[0] != before[1]
@@ -141,4 +141,4 @@ def test_that_training_survives_the_death_of_a_runner(algo):
 def test_that_a_learner_that_cannot_save_is_an_error(algo, tmp_path):  # the last: RLlib gives the learners up
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
-        algo._from_learners(lambda learner: learner.save_replay(Path(tmp_path / "file")))
+        algo._from_learners(lambda learner: learner.save_memory(Path(tmp_path / "file")))

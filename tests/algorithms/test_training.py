@@ -48,7 +48,7 @@ def snapshot(algo):
         "acting": {name: p.detach().clone() for name, p in runner.module["student"].state_dict().items()},
         "moments": [s["exp_avg"].clone() for s in optimizer.state.values()],
         "lr": optimizer.param_groups[0]["lr"],
-        "replay": plain({t: [r.get_state() for r in rs.values()] for t, rs in learner.replay._rings.items()}),
+        "replay": plain({t: [r.get_state() for r in rs.values()] for t, rs in learner.memory._rings.items()}),
         "updates": learner.num_updates,
         "owed": algo._minibatches_owed,
         "iteration": algo.iteration,
@@ -162,7 +162,7 @@ def test_that_experts_did_not_move_and_are_in_no_checkpoint(trained, restored, p
 
 def test_that_a_checkpoint_brings_everything_back(restored):
     _, _, again, before = restored
-    assert len(learner_of(again).replay) >= 40
+    assert len(learner_of(again).memory) >= 40
     assert_equal(before, snapshot(again))
 
 
@@ -194,6 +194,6 @@ def test_that_a_checkpoint_that_cannot_be_written_is_an_error(trained, monkeypat
     def no_space(folder):
         raise OSError("no space left")
 
-    monkeypatch.setattr(learner_of(algo), "save_replay", no_space)
+    monkeypatch.setattr(learner_of(algo), "save_memory", no_space)
     with pytest.raises(OSError, match="no space left"):
         algo.save_to_path(tmp_path)

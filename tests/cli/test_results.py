@@ -8,7 +8,7 @@ import yaml
 
 from rllib_distill.cli.results_file import read_page
 from rllib_distill.cli.yaml_file import read_yaml
-from tests.evaluation.recorded import run, save
+from tests.evaluation.recorded import run, save, training_curve
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[2]
 def write_page(tmp_path):
     """Returns a function that writes a page of one section, with changes, beside two recorded runs."""
     losses = {"kl": 9.0, "nll": 8.0}
-    save(tmp_path / "recorded", **{n: run({"pong": (1, 10, mean)}, loss=n) for n, mean in losses.items()})
+    curve = training_curve([0, 100], pong=[0.0, 1.0])
+    runs = {n: run({"pong": (1, 10, mean)}, loss=n, curve=curve) for n, mean in losses.items()}
+    save(tmp_path / "recorded", **runs)
 
     def write_page(**changes):
         section = {"title": "Losses", "runs": "recorded/*.json", "rows": ["loss"], **changes}
@@ -48,6 +50,8 @@ def test_that_trials_become_a_page(rllib, write_file, mimic, tmp_path):
             assert len(whole["tasks"]["pole"][player].pop("returns")) == 3
         assert kept == whole and len(kept["evaluations"]) == 2
         assert all(e["student"]["pole"] > 0 and "experts" not in e for e in kept["evaluations"])
+        points = [(point["env_steps"], point["returns"]["pole"]) for point in kept["training_curve"]]
+        assert points[-1][0] == kept["training"]["env_steps"] and all(mean > 0 for _, mean in points)
 
     section = {"title": "One game", "runs": "recorded/one/*.json", "rows": ["algorithm", "network.type"]}
     Path("docs/page.yaml").write_text(yaml.safe_dump({"title": "Results", "sections": [section]}))
@@ -55,6 +59,16 @@ def test_that_trials_become_a_page(rllib, write_file, mimic, tmp_path):
     assert outcome.code == 0 and outcome.out.split() == ["docs/page.md"], outcome
     page = Path("docs/page.md").read_text()
     assert "| ActorMimic | mlp | " in page and "| 0, 1 |" in page
+
+
+def test_that_a_page_has_curves_as_one_says(rllib, write_page):
+    options = {"threshold": 1, "from_env_steps": 50, "labels": {"kl": "Kullback-Leibler"}}
+    outcome = rllib("results", write_page(kind="curves", **options))
+    assert outcome.code == 0 and outcome.out.split() == ["page_losses.png", "page.md"], outcome
+    page = Path("page.md").read_text()
+    for part in ("| loss | area under the curve |", "env steps to 1 |", "from 50 to 100"):
+        assert part in page
+    assert "| Kullback-Leibler | 0.750 | 0.975 | - | 1 | 100 |" in page and "| nll | 0.750 |" in page
 
 
 def test_that_the_page_may_be_elsewhere(rllib, write_page, tmp_path):
@@ -78,6 +92,18 @@ WRONG_PAGES = {
         "'Losses'",
         "evaluation_interval",
     ),
+    "curves without rows": ({"kind": "curves", "rows": []}, "'Losses'", "rows", "[loss]"),
+    "a threshold of scores": ({"threshold": 1}, "'Losses'", "threshold", "kind: curves", "'scores'"),
+    "a threshold that is text": ({"kind": "curves", "threshold": "1e3"}, "threshold is '1e3'", "a number"),
+    "a threshold that is no number": ({"kind": "curves", "threshold": float("nan")}, "threshold is nan"),
+    "a threshold that is a truth": ({"kind": "curves", "threshold": True}, "threshold is True", "a number"),
+    "a start that is missing": ({"kind": "curves", "from_env_steps": None}, "from_env_steps is None"),
+    "a start below 0": ({"kind": "curves", "from_env_steps": -1}, "from_env_steps is -1", "at least 0"),
+    "a start behind the end": ({"kind": "curves", "from_env_steps": 100}, "'Losses'", "100 env steps"),
+    "labels that are a list": ({"kind": "curves", "labels": ["kl"]}, "labels is ['kl']", "map rows to texts"),
+    "a label that is no text": ({"kind": "curves", "labels": {"kl": 1}}, "labels is {'kl': 1}"),
+    "a label of no row": ({"kind": "curves", "labels": {"kll": "x"}}, "'kll'", "Did you mean 'kl'"),
+    "one label of two rows": ({"kind": "curves", "labels": {"kl": "nll"}}, "'nll'", "name them apart"),
     "runs that cannot be told apart": ({"rows": ["algorithm"]}, "kl.json and nll.json", "seed"),
 }
 
@@ -130,7 +156,7 @@ def test_that_this_repositorys_page_can_be_read(tmp_path):
     for section in page["sections"]:
         section["runs"] = "a.json"
     (tmp_path / "page.yaml").write_text(yaml.safe_dump(page))
-    assert len(read_page(tmp_path / "page.yaml").sections) == 6
+    assert len(read_page(tmp_path / "page.yaml").sections) == len(page["sections"])
 
 
 def refused(outcome, *parts):

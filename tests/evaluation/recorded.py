@@ -10,7 +10,7 @@ def score(mean, **more):
     return {"episodes": 4, "mean": mean, "std": 0.0, "min": mean, "max": mean, **more}
 
 
-def run(scores, seed=0, algorithm="ActorMimic", measure="ratio", evaluations=(), **config):
+def run(scores, seed=0, algorithm="ActorMimic", measure="ratio", evaluations=(), curve=None, **config):
     """A run.
 
     Args:
@@ -19,6 +19,7 @@ def run(scores, seed=0, algorithm="ActorMimic", measure="ratio", evaluations=(),
         algorithm: Its name.
         measure: Of the scores.
         evaluations: While it trained.
+        curve: As `training_curve` makes it; None: the run is of before there were any.
         config: Settings.
     """
     tasks = {}
@@ -36,6 +37,7 @@ def run(scores, seed=0, algorithm="ActorMimic", measure="ratio", evaluations=(),
         "versions": {"python": "3.11.7", "ray": "2.60.0"},
         "command": "rllib train file x.yaml",
         "evaluations": list(evaluations),
+        **({} if curve is None else {"training_curve": curve}),
     }
 
 
@@ -44,6 +46,23 @@ def evaluations(student, experts):
     return [
         {"env_steps": 10 * i, "student": {"pong": s}, "experts": {"pong": e}}
         for i, (s, e) in enumerate(zip(student, experts, strict=True), 1)
+    ]
+
+
+def training_curve(steps, **returns):
+    """Points at those env steps.
+
+    Args:
+        steps: Env steps.
+        returns: Task -> its return at each; None where there is none yet.
+    """
+    return [
+        {
+            "env_steps": step,
+            "seconds": step / 10,
+            "returns": {task: of_task[i] for task, of_task in returns.items() if of_task[i] is not None},
+        }
+        for i, step in enumerate(steps)
     ]
 
 

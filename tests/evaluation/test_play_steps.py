@@ -22,9 +22,9 @@ def make(mode, lengths, ends="both"):
 def play(tasks, num_steps):
     asked = []
 
-    def act(observations):
-        asked.append(tuple(observations))
-        return {task: np.zeros(len(o), np.int64) for task, o in observations.items()}
+    def act(envs):
+        asked.append(tuple(envs))
+        return {task: np.zeros(task_envs.num_envs, np.int64) for task, task_envs in envs.items()}
 
     return play_steps(tasks, act, num_steps), asked
 

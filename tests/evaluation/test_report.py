@@ -19,6 +19,8 @@ from rllib_distill.sampling import EpisodeReturns
 from rllib_distill.sampling.play import EpochReturns
 from rllib_distill.tasks.task_spec import TaskSpec
 
+GAMES = {"pong": "pong"}  # what the other task is called is no game
+
 
 def board(random=(2.0, 1.0), expert=(10.0, 4.0), student=(9.0, 5.0), **options):
     """Two tasks; each score is the mean of two episodes, 1 apart from it."""
@@ -45,6 +47,13 @@ def with_epochs(scores, unfinished=()):
         for player, of_player in scores.episodes.items()
     }
     return replace(scores, episodes=episodes, steps=20)
+
+
+def with_distilled(scores):
+    """The student as a task policy beside a distilled one that plays as the expert does."""
+    episodes = scores.episodes
+    players = {"random": "random", "policy": "student", "distilled": "expert"}
+    return replace(scores, episodes={player: episodes[who] for player, who in players.items()})
 
 
 def printed(table):
@@ -96,14 +105,21 @@ def test_that_policies_without_experts_have_no_share():
     assert "geometric" not in text and "above" not in text
 
 
+def test_that_a_distilled_policy_is_beside_the_tasks_own():
+    scores = with_distilled(board(games=GAMES))
+    assert scores.measure is None and scores.geometric_mean is None
+    text = printed(score_table(scores))
+    for part in ("policy", "distilled", "9.00 ± 1.00", "10.00 ± 1.00", "0.870"):  # human-normalised
+        assert part in text
+    row = next(csv.DictReader(io.StringIO(score_csv(scores))))
+    assert (row["policy_mean"], row["distilled_mean"], row["distilled_episodes"]) == ("9.0", "10.0", "2")
+
+
 def test_that_the_table_has_every_score():
     text = printed(score_table(board(), "mimic"))
     for part in ("mimic", "pong", "10.00 ± 1.00", "9.00 ± 1.00", "0.900", "geometric mean", "1.061"):
         assert part in text
     assert printed(summary_table({"seed=0": board(), "seed=1": board()})).count("1.061") == 3
-
-
-GAMES = {"pong": "pong"}  # what the other task is called is no game
 
 
 def test_that_games_of_the_table_have_human_normalised_scores():
@@ -200,6 +216,9 @@ def test_that_a_report_is_written_whole(report, tmp_path):
     assert scores["tasks"]["pong"]["student_share"] == pytest.approx(0.9)
     assert scores["algorithm"] == "ActorMimic" and scores["measure"] == "ratio"
     assert scores["evaluations"] == RECORD.evaluations == [{"env_steps": 300, "student": {"pong": 2.5}}]
+    assert scores["training_curve"] == [
+        {"env_steps": 100 * i, "seconds": 2.0 * i, "returns": {"pong": float(i)}} for i in (1, 2, 3)
+    ]
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
     assert [row["task"] for row in rows] == ["pong", "breakout"]
     assert float(rows[1]["student_ratio"]) == 1.25 and float(rows[0]["expert_std"]) == 1.0

@@ -50,21 +50,21 @@ def greedy(module, tasks, observations):
     return outputs.argmax(dim=1).tolist()
 
 
-@pytest.mark.parametrize("experts", [False, True])
-def test_that_the_student_acts_or_the_experts_that_learned(experts, algo_and_checkpoint):
+@pytest.mark.parametrize("who", ["policies", "experts"])
+def test_that_the_student_acts_or_the_experts_that_learned(who, algo_and_checkpoint):
     algo, checkpoint = algo_and_checkpoint
     rng = np.random.default_rng(0)
     observations = {task: rng.random((64, 10, 10, 4)) < 0.3 for task in GAMES}
     modules = {
-        task: algo.get_module(algo.config.expert_modules[task] if experts else "student")
+        task: algo.get_module(algo.config.expert_modules[task] if who == "experts" else "student")
         for task in observations
     }
     expected = {task: greedy(modules[task], (task,), o) for task, o in observations.items()}
     policies = TrainedPolicies(checkpoint)
-    actions = policies.actor(observations, 64, experts=experts)(observations, 0.0, rng)
+    actions = policies.actor(observations, 64, who)(observations, 0.0, rng)
     assert {task: a.tolist() for task, a in actions.items()} == expected
     seen = {"breakout": observations["breakout"]}
-    alone = policies.actor(seen, 64, experts=experts)(seen, 0.0, rng)
+    alone = policies.actor(seen, 64, who)(seen, 0.0, rng)
     assert alone["breakout"].tolist() == expected["breakout"]
 
 

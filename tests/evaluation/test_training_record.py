@@ -3,11 +3,12 @@
 import json
 from dataclasses import replace
 
+import pytest
 from matplotlib.figure import Figure
 
 from rllib_distill.evaluation.learning_curves import learning_curves_png
-from rllib_distill.evaluation.training_record import TrainingRecord, evaluation_curve
-from tests.evaluation.test_report import RECORD, board
+from rllib_distill.evaluation.training_record import TrainingRecord, task_curve
+from tests.evaluation.test_report import RECORD, board, with_distilled
 
 
 def test_that_a_record_forgets_what_a_restored_run_did_again(tmp_path):
@@ -25,6 +26,46 @@ def test_that_a_record_forgets_what_a_restored_run_did_again(tmp_path):
 def test_that_a_record_gives_curves():
     assert RECORD.returns("pong") == ([100.0, 200.0, 300.0], [1.0, 2.0, 3.0])
     assert RECORD.returns("breakout") == ([], [])
+
+
+def trained(steps, **returns):
+    """A result of `steps` env steps, trained in as many tenths of a second."""
+    return {
+        "num_env_steps_sampled_lifetime": float(steps),
+        "time_total_s": steps / 10,
+        "env_runners": {"agent_episode_returns_mean": returns},
+    }
+
+
+def test_that_few_results_are_the_curves_points():
+    results = (trained(0), trained(10, a=1.0), trained(20, a=2.0, b=float("nan")), trained(30, a=3.0, b=5.0))
+    assert TrainingRecord(results).curve == [
+        {"env_steps": 10, "seconds": 1.0, "returns": {"a": 1.0}},
+        {"env_steps": 20, "seconds": 2.0, "returns": {"a": 2.0}},
+        {"env_steps": 30, "seconds": 3.0, "returns": {"a": 3.0, "b": 5.0}},
+    ]
+    assert TrainingRecord(()).curve == TrainingRecord((trained(5),)).curve == []
+
+
+def test_that_many_results_are_averaged_in_ranges_of_equal_env_steps():
+    """1,001 results from 0 to 1,000 steps: each of 200 ranges has 5, the last 6."""
+    curve = TrainingRecord(tuple(trained(i, a=float(i)) for i in range(1001))).curve
+    assert len(curve) == 200
+    assert [point["env_steps"] for point in curve] == [2 + 5 * i for i in range(199)] + [998]  # 997.5
+    assert curve[1] == {"env_steps": 7, "seconds": 0.7, "returns": {"a": 7.0}}
+    assert curve[-1]["returns"]["a"] == pytest.approx(997.5)
+
+
+def test_that_a_task_is_averaged_over_the_results_that_have_it_and_gaps_are_no_points():
+    """All but one of 300 results are in the last hundredth of the steps."""
+    late = (trained(9_900 + i / 2, a=1.0, **({"b": float(i)} if i % 2 else {})) for i in range(201))
+    curve = TrainingRecord((trained(0, a=4.0), *late)).curve
+    assert [point["env_steps"] for point in curve] == [0, 9_925, 9_975]
+    assert [point["returns"] for point in curve] == [
+        {"a": 4.0},
+        {"a": 1.0, "b": 50.0},
+        {"a": 1.0, "b": 150.0},
+    ]
 
 
 def evaluated(iteration, fresh=True, **modules):
@@ -54,8 +95,8 @@ def test_that_experts_that_learn_have_curves_and_are_drawn(monkeypatch):
     record = TrainingRecord(results, {"pong": "pong_expert", "breakout": "breakout_expert"})
     evaluations = record.evaluations
     assert [e["experts"] for e in evaluations] == [{"pong": 5.0}, {"pong": 7.0}]
-    assert evaluation_curve(evaluations, "experts", "pong") == ([100.0, 200.0], [5.0, 7.0])
-    assert evaluation_curve(evaluations, "experts", "breakout") == ([], [])
+    assert task_curve(evaluations, "experts", "pong") == ([100.0, 200.0], [5.0, 7.0])
+    assert task_curve(evaluations, "experts", "breakout") == ([], [])
 
     legends = []
     monkeypatch.setattr(Figure, "legend", lambda figure, handles, labels, **_: legends.append(list(labels)))
@@ -64,3 +105,24 @@ def test_that_experts_that_learn_have_curves_and_are_drawn(monkeypatch):
     both = ["while training", "expert", "random", "student, final (mean ± std)"]
     more = ["student, evaluated", "expert, evaluated", "expert, final"]
     assert [sorted(labels) for labels in legends] == [sorted(both + more), sorted(both)]
+
+
+def test_that_a_distilled_policy_has_curves_and_is_drawn(monkeypatch):
+    results = tuple(evaluated(i) for i in (1, 2))
+    for i, result in enumerate(results, 1):
+        result["evaluation"]["env_runners"]["distilled_episode_returns_mean"] = {"pong": 3.0 + i}
+    record = TrainingRecord(results)
+    assert record.evaluations == [
+        {"env_steps": 100, "student": {"pong": 1.0}, "distilled": {"pong": 4.0}},
+        {"env_steps": 200, "student": {"pong": 2.0}, "distilled": {"pong": 5.0}},
+    ]
+    assert task_curve(record.evaluations, "distilled", "pong") == ([100.0, 200.0], [4.0, 5.0])
+
+    legends = []
+    monkeypatch.setattr(Figure, "legend", lambda figure, handles, labels, **_: legends.append(list(labels)))
+    learning_curves_png(with_distilled(board()), record, "")
+    (labels,) = legends
+    assert sorted(labels) == sorted(
+        ["while training", "policy, evaluated", "distilled, evaluated", "random"]
+        + [f"{player}, final (mean ± std)" for player in ("policy", "distilled")]
+    )

@@ -88,9 +88,9 @@ def test_that_a_truncated_minatar_game_keeps_its_final_observation():
 def play(tasks, num_episodes):
     asked = []
 
-    def act(observations):
-        asked.append(tuple(observations))
-        return {task: np.zeros(len(o), np.int64) for task, o in observations.items()}
+    def act(envs):
+        asked.append(tuple(envs))
+        return {task: np.zeros(task_envs.num_envs, np.int64) for task, task_envs in envs.items()}
 
     return play_episodes(tasks, act, num_episodes), asked
 

@@ -36,6 +36,7 @@ class World:
         self.clock = 0
         self.position = [[0, 0] for _ in range(num_envs)]  # episode, step
         self.ended = [False] * num_envs
+        self.begins = [True] * num_envs  # of the current observations
 
     def observe(self, b):
         episode, step = self.position[b]
@@ -48,12 +49,14 @@ class World:
         """All environments start anew, and the clock jumps."""
         self.position = [[episode + 1, 0] for episode, _ in self.position]
         self.ended = [False] * self.num_envs
+        self.begins = [True] * self.num_envs
         self.clock += 1
 
     def play(self, steps):
         """A fragment of `steps` rows, and its slots."""
         first = np.stack([self.observe(b) for b in range(self.num_envs)])
         fragment = Fragment.empty(self.task, self.source, self.clock, steps, first)
+        fragment.first_begins[:] = self.begins
         slots = [[self._step(fragment, t, b) for b in range(self.num_envs)] for t in range(steps)]
         fragment.labels = {"label": self._labels(fragment)}
         self.clock += steps
@@ -69,8 +72,9 @@ class World:
         if self.ended[b]:  # NEXT_STEP: this row resets
             self._next_episode(b)
             self._write(fragment, t, b, 0.0, False, False, valid=False)
-            self.ended[b] = False
+            self.ended[b], self.begins[b] = False, True
             return None
+        self.begins[b] = False
         self.position[b][1] += 1
         terminated, truncated = (bool(x) for x in self.rng.random(2) < 0.15)
         after = self.observe(b)
@@ -78,6 +82,7 @@ class World:
             self.ended[b] = terminated or truncated
         elif terminated or truncated:
             self._next_episode(b)
+            self.begins[b] = True
             if truncated:
                 fragment.final_observations[t, b] = after
         self._write(fragment, t, b, reward, terminated, truncated, valid=True)

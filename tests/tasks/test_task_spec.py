@@ -11,6 +11,8 @@ from gymnasium.wrappers import FlattenObservation, TransformReward
 
 from rllib_distill.errors import DistillError
 from rllib_distill.tasks import TaskSpec
+from rllib_distill.tasks.mazes import MazeVectorEnv
+from rllib_distill.tasks.two_rooms import TwoRoomsVectorEnv
 
 
 class Corridor(gym.Env):
@@ -110,6 +112,10 @@ def test_a_spec_survives_pickling():
         ),
         ({"env": "CartPole-v1", "max_episode_steps": True}, r"max_episode_steps is True"),
         ({"env": "CartPole-v1", "max_episode_steps": "9"}, r"max_episode_steps is '9'"),
+        (
+            {"env": "rllib_distill/Maze-v0", "env_config": {"max_episode_steps": 9}},
+            r"task 't': env_config has max_episode_steps \(9\); .* write it beside env_config",
+        ),
     ],
 )
 def test_bad_config_is_refused_in_one_line(value, message):
@@ -126,6 +132,23 @@ def test_bad_config_is_refused_in_one_line(value, message):
             r"task 't'.*unknown environment id 'MinAtar/Breakot-v1'.*'MinAtar/Breakout-v1'",
         ),
         ("Minatar/Breakout-v1", r"Did you mean 'MinAtar/Breakout-v1'\?"),
+        ("rllib_distill/Maize-v0", r"Did you mean 'rllib_distill/Maze-v0'\?"),
+        (
+            {"env": "rllib_distill/Maze-v0", "env_config": {"siz": 9}},
+            r"task 't' with env_config .*unknown option 'siz' \(9\).*Did you mean 'size'\?",
+        ),
+        (
+            {"env": "rllib_distill/TwoRooms-v0", "env_config": {"num_envs": 9}},
+            r"task 't'.*unknown option 'num_envs' \(9\)",
+        ),
+        (
+            {"env": "rllib_distill/Maze-v0", "env_config": {"size": 10}},
+            r"task 't' with env_config \{'size': 10\}: size is 10; it must be an odd number",
+        ),
+        (
+            {"env": "rllib_distill/TwoRooms-v0", "env_config": {"slip": 2}},
+            r"task 't' with env_config \{'slip': 2\}: slip is 2; it must be",
+        ),
         ("CartPol-v1", r"Did you mean 'CartPole-v1'\?"),
         ("no_such_module:Env-v0", r"unknown environment id 'no_such_module:Env-v0'.*Allowed"),
         ("not an id!", r"unknown environment id 'not an id!'"),
@@ -145,7 +168,12 @@ def test_an_environment_that_cannot_be_made_is_refused_in_one_line(value, messag
 
 @pytest.mark.parametrize(
     ("env_id", "module", "extra"),
-    [("ALE/Pong-v5", "ale_py", "atari"), ("MinAtar/Breakout-v1", "minatar.gym", "minatar")],
+    [
+        ("ALE/Pong-v5", "ale_py", "atari"),
+        ("MinAtar/Breakout-v1", "minatar.gym", "minatar"),
+        ("MiniGrid-Empty-5x5-v0", "minigrid", "minigrid"),
+        ("BabyAI-GoToObj-v0", "minigrid", "minigrid"),
+    ],
 )
 def test_a_missing_package_says_what_to_install(monkeypatch, env_id, module, extra):
     monkeypatch.setitem(sys.modules, module, None)  # makes its import fail
@@ -158,3 +186,48 @@ def test_a_missing_package_says_what_to_install(monkeypatch, env_id, module, ext
 def test_an_atari_id_can_be_made():
     pytest.importorskip("ale_py")
     assert TaskSpec.from_config("pong", "ALE/Pong-v5").make_env().action_space == Discrete(6)
+
+
+GRIDWORLDS = {"rllib_distill/Maze-v0": MazeVectorEnv, "rllib_distill/TwoRooms-v0": TwoRoomsVectorEnv}
+
+
+@pytest.mark.parametrize(("env_id", "vector_env"), GRIDWORLDS.items())
+def test_a_gridworld_has_a_vector_env_of_its_own_unless_it_is_wrapped(env_id, vector_env):
+    spec = TaskSpec.from_config("task", {"env": env_id, "env_config": {"task": 3}})
+    bare, single = spec.make_vector_env(4), spec.make_env()
+    assert isinstance(bare, vector_env) and bare.num_envs == 4
+    assert bare.single_observation_space == single.observation_space
+    assert bare.single_action_space == single.action_space
+    wrapped = TaskSpec.from_config("task", {"env": env_id, "wrappers": [FlattenObservation]})
+    assert isinstance(wrapped.make_vector_env(2), SyncVectorEnv)
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(None, 100), (7, 7), (130, 130)])
+@pytest.mark.parametrize("wrappers", [[], [FlattenObservation]])
+@pytest.mark.parametrize("env_id", GRIDWORLDS)
+def test_a_gridworlds_episodes_are_as_long_as_the_task_says(env_id, wrappers, steps, expected):
+    spec = TaskSpec.from_config("task", {"env": env_id, "wrappers": wrappers, "max_episode_steps": steps})
+    env = spec.make_vector_env(1)
+    # Against the wall or round and round: neither reaches a goal from where seed 0 begins.
+    env.reset(seed=0)
+    truncations = [bool(env.step(np.array([2]))[3][0]) for _ in range(expected)]
+    assert truncations == [False] * (expected - 1) + [True]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"env_config": {"apple": 3}}, r"task 't'.*unknown option 'apple' \(3\).*Did you mean 'apples'\?"),
+        ({"env_config": {"apples": 99}}, r"task 't'.*apples is 99; it must be a whole number from 0 to 52"),
+    ],
+)
+def test_a_vector_env_of_its_own_refuses_bad_options_in_the_tasks_name(config, message):
+    with pytest.raises(DistillError, match=message):
+        TaskSpec.from_config("t", {"env": "rllib_distill/Maze-v0", **config}).make_vector_env(2)
+
+
+def test_a_gridworld_that_renders_can_be_stepped_too():
+    config = {"env": "rllib_distill/Maze-v0", "env_config": {"render_mode": "rgb_array"}}
+    env = TaskSpec.from_config("maze", config).make_vector_env(2)
+    env.reset(seed=0)
+    assert [picture.shape for picture in env.render()] == [(264, 264, 3)] * 2

@@ -41,7 +41,7 @@ class ActorMimicConfig(ExpertConfig):
                 the official code's). Lower is greedier: it should be of the size of the gaps between
                 Q-values, which are small where rewards are.
             beta: Weight of feature regression, >= 0 (default 0.01, the paper's); 0 builds none.
-            kwargs: See `MultiTaskConfig.training`.
+            kwargs: See `ReplayConfig.training`.
 
         Returns:
             This config.

@@ -1,6 +1,5 @@
 """Settings of algorithms that imitate experts."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -8,14 +7,15 @@ from typing import Any, Self
 from ray.rllib.utils.from_config import NotProvided
 
 from rllib_distill.algorithms.common.behaviour import Behaviour, check_behaviour, expert_share
-from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
+from rllib_distill.algorithms.common.paths import absolute_path
+from rllib_distill.algorithms.common.replay_config import ReplayConfig
 from rllib_distill.experts import ExpertBank
 from rllib_distill.sampling.columns import EXPERT_FEATURES, EXPERT_OUTPUTS
 
 STUDENT = "student"
 
 
-class ExpertConfig(MultiTaskConfig):
+class ExpertConfig(ReplayConfig):
     """Base of the configs with one student, module id `student`, that all tasks are mapped to."""
 
     def __init__(self, algo_class: type | None = None):
@@ -46,7 +46,7 @@ class ExpertConfig(MultiTaskConfig):
     def _translate_special_keys(key: str, warn_deprecated: bool = True) -> str:
         if key == "experts":
             return "expert_paths"
-        return str(MultiTaskConfig._translate_special_keys(key, warn_deprecated=warn_deprecated))
+        return str(ReplayConfig._translate_special_keys(key, warn_deprecated=warn_deprecated))
 
     def known_keys(self) -> set[str]:
         """`experts` is a key of dicts and files."""
@@ -74,7 +74,7 @@ class ExpertConfig(MultiTaskConfig):
         """Checks every value and loads every expert, before anything starts."""
         check_behaviour(self.behaviour)
         if isinstance(self.expert_paths, Mapping):
-            self.expert_paths = {task: _absolute(path) for task, path in self.expert_paths.items()}
+            self.expert_paths = {task: absolute_path(path) for task, path in self.expert_paths.items()}
         super().validate()
         self.check_experts()
 
@@ -84,10 +84,3 @@ class ExpertConfig(MultiTaskConfig):
 
     def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
         return dict.fromkeys(tasks, STUDENT)
-
-
-def _absolute(path: Any) -> Any:
-    """Remote runners have another working directory, and so have Tune's trials, which know the user's."""
-    if not isinstance(path, str | Path):
-        return path  # refused later, with all the others
-    return str(Path(os.environ.get("TUNE_ORIG_WORKING_DIR", "."), path).resolve())

@@ -6,8 +6,10 @@ import torch
 from torch import distributed
 
 
-def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+def average_gradients(parameters: Iterable[torch.nn.Parameter], *, has_minibatch: bool = True) -> None:
     """All-reduces every parameter's gradient in one message; one without a gradient counts as zeros.
+
+    The mean is over the ranks that had a minibatch, of which there is at least one.
 
     DistributedDataParallel waits for a gradient from every rank for every wrapped module, so that a minibatch
     that lacks a task hangs the group. Here every rank sends all parameters, whatever its minibatch held.
@@ -18,9 +20,11 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    counted = gradients[0].new_tensor([float(has_minibatch)])
+    flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), counted])
     distributed.all_reduce(flat)
-    flat /= distributed.get_world_size()
+    flat, num_minibatches = flat[:-1], flat[-1]
+    flat /= num_minibatches
     for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
 

@@ -1,7 +1,8 @@
-"""The training step that our replay-based algorithms share: sample, update, hand out weights."""
+"""The training step that our algorithms share: sample, update, hand out weights."""
 
 import shutil
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ _OWED = "minibatches_owed"
 
 
 class MultiTaskAlgorithm(Algorithm):
-    """Base of our replay-based algorithms.
+    """Base of our algorithms.
 
     With remote env runners, sampling overlaps learning: a runner has its next request before the learners
     update. The driver moves references and metrics only.
@@ -54,7 +55,7 @@ class MultiTaskAlgorithm(Algorithm):
             samples, env_steps = self._sample_remotely() if self._samples_remotely else self._sample_locally()
         if not samples:
             return  # every runner is late or dead; RLlib restores the dead ones before the next step
-        num_minibatches = self._num_minibatches(env_steps)
+        num_minibatches = self.num_minibatches(samples, env_steps)
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             results = self.learner_group.update(
                 training_data=FragmentData(samples),
@@ -109,7 +110,13 @@ class MultiTaskAlgorithm(Algorithm):
         num_learners = max(1, self.config.num_learners)
         return rank_of(runner, self._samples_sharded, num_learners, self.config.num_env_runners)
 
-    def _num_minibatches(self, new_env_steps: int) -> int:
+    def num_minibatches(self, samples: Sequence[tuple[int, Any]], new_env_steps: int) -> int:
+        """How many gradient steps the next update makes.
+
+        Args:
+            samples: `(rank, sample)` of the learners that get them.
+            new_env_steps: In them all; every step pays for `replay_ratio` rows.
+        """
         if not self._learning_started:
             fewest = min(self._from_learners(_fewest_transitions))
             if fewest < self._transitions_before_learning:
@@ -174,7 +181,7 @@ class MultiTaskAlgorithm(Algorithm):
         saved: str = super().save_to_path(_local(path), **kwargs)
         folder = Path(saved) / REPLAY_FOLDER
         shutil.rmtree(folder, ignore_errors=True)  # shards of an older save of more learners
-        self._from_learners(partial(_save_replay, folder=folder))
+        self._from_learners(partial(_save_memory, folder=folder))
         return saved
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
@@ -184,7 +191,7 @@ class MultiTaskAlgorithm(Algorithm):
         super().restore_from_path(path, *args, **kwargs)
         folder = Path(path) / REPLAY_FOLDER
         if folder.is_dir() and not kwargs.get("component"):
-            self._from_learners(partial(_load_replay, folder=folder))
+            self._from_learners(partial(_load_memory, folder=folder))
 
     def _check_modules(self, path: Any) -> None:
         """RLlib leaves a module as it is that a checkpoint lacks."""
@@ -216,12 +223,12 @@ def _local(path: Any) -> Any:
 
 
 def _fewest_transitions(learner: Any) -> int:
-    return len(learner.replay)
+    return len(learner.memory)
 
 
-def _save_replay(learner: Any, folder: Path) -> None:
-    learner.save_replay(folder)
+def _save_memory(learner: Any, folder: Path) -> None:
+    learner.save_memory(folder)
 
 
-def _load_replay(learner: Any, folder: Path) -> None:
-    learner.load_replay(folder)
+def _load_memory(learner: Any, folder: Path) -> None:
+    learner.load_memory(folder)

@@ -1,7 +1,7 @@
-"""What all our algorithms are configured with: tasks, networks, replay, exploration."""
+"""What all our algorithms are configured with: tasks, networks, optimisation, exploration."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from ray.rllib.utils.from_config import NotProvided
 from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
@@ -12,6 +12,7 @@ from rllib_distill.algorithms.common.settings import Schedule, value_at
 from rllib_distill.algorithms.common.task_modules import TaskModules
 from rllib_distill.errors import DistillError, nearest
 from rllib_distill.sampling import MultiTaskEnvRunner
+from rllib_distill.sampling.runner_actors import RunnerActors
 
 _BATCH_SIZE = "train_batch_size_per_learner"  # a property of RLlib's configs, so not among their `vars`
 _SPECIAL_KEYS = frozenset(
@@ -25,9 +26,6 @@ class MultiTaskConfig(TaskModules):
     Every key of a dict or YAML file is checked: an unknown one is an error that names the nearest known.
     """
 
-    rows_per_task = 32
-    """Share of each task in a minibatch where `train_batch_size_per_learner` is not given."""
-
     def __init__(self, algo_class: type | None = None):
         """Sets the defaults."""
         super().__init__(algo_class=algo_class)
@@ -35,12 +33,6 @@ class MultiTaskConfig(TaskModules):
         self.optimizer = {"type": "adam"}
         self.lr = 0.00025
         self.gamma = 0.99
-        self.train_batch_size_per_learner: int | None = None  # `rows_per_task` of each task in it
-        self.one_task_per_minibatch = False
-        # Replay.
-        self.replay_capacity = 100_000  # transitions per task
-        self.replay_ratio = 2.0  # sampled rows per env step
-        self.num_steps_per_task_before_learning = 1_000
         # Acting.
         self.epsilon: Schedule = 0.1
         self.evaluation_epsilon = 0.01
@@ -58,12 +50,7 @@ class MultiTaskConfig(TaskModules):
         self,
         *,
         network: Mapping[str, Any] | None = NotProvided,
-        heads: Literal["shared", "per_task"] = NotProvided,
-        one_task_per_minibatch: bool = NotProvided,
         mixed_precision: bool = NotProvided,
-        replay_capacity: int = NotProvided,
-        replay_ratio: float = NotProvided,
-        num_steps_per_task_before_learning: int = NotProvided,
         epsilon: Schedule = NotProvided,
         **kwargs: Any,
     ) -> Self:
@@ -73,24 +60,12 @@ class MultiTaskConfig(TaskModules):
             network: `{"type": "nature_cnn" | "minatar_cnn" | "mlp" | ..., **options}`, see
                 `rllib_distill.networks`; None (default): by the observations, nature_cnn for images of at
                 least 36 pixels, minatar_cnn for smaller ones, else mlp.
-            heads: Of a network of several tasks: one `shared` output layer for the union of their actions,
-                with those that a task lacks masked (default; Actor-Mimic's), or one `per_task` with its own
-                actions, picked by the task's name (Policy Distillation's). The network option `controller`
-                gives each head a hidden layer.
-            one_task_per_minibatch: Whether a minibatch of such a network comes from one task, drawn anew each
-                time, or has an equal share of each (default).
             mixed_precision: Whether networks compute in bfloat16 where they learn and act (default False);
                 weights, outputs and losses stay float32. Faster on a GPU and on processors with AMX.
-            replay_capacity: Transitions per task in all replay memories together (default 100,000).
-            replay_ratio: Rows sampled per env step (default 2). More learns more from each step and takes
-                longer per step; DQN's classic 32 rows every 4 steps is 8.
-            num_steps_per_task_before_learning: Env steps that every replay memory must hold of every task
-                before the first update (default 1,000).
             epsilon: Probability of a random action while training: a number, or a schedule
                 `[[env steps of all tasks together, epsilon], ...]`, linear in between (default 0.1).
-            kwargs: RLlib's own: `lr`, `gamma`, `grad_clip`, `train_batch_size_per_learner` (rows of one
-                minibatch of one learner, all tasks together; default: 32 of each), `optimizer`
-                (`{"type": "adam" | "rmsprop", **options of torch's}`).
+            kwargs: RLlib's own: `lr`, `gamma`, `grad_clip`, `optimizer`
+                (`{"type": "adam" | "rmsprop" | "sgd", **options of torch's}`).
 
         Returns:
             This config.
@@ -99,12 +74,7 @@ class MultiTaskConfig(TaskModules):
         return self._set_given(
             {
                 "network": network,
-                "heads": heads,
-                "one_task_per_minibatch": one_task_per_minibatch,
                 "mixed_precision": mixed_precision,
-                "replay_capacity": replay_capacity,
-                "replay_ratio": replay_ratio,
-                "num_steps_per_task_before_learning": num_steps_per_task_before_learning,
                 "epsilon": epsilon,
             }
         )
@@ -136,6 +106,16 @@ class MultiTaskConfig(TaskModules):
         return 0.0
 
     @property
+    def runner_actors_class(self) -> type:
+        """Who may act for an env runner."""
+        return RunnerActors
+
+    @property
+    def evaluates_distilled(self) -> bool:
+        """Whether evaluation plays a distilled policy, too, on every task."""
+        return False
+
+    @property
     def samples_actions(self) -> bool:
         """Whether training actions are drawn from the policy's softmax, or greedy."""
         return False
@@ -153,11 +133,6 @@ class MultiTaskConfig(TaskModules):
     def load_experts(self) -> Any:
         """The experts that label and may act, or None."""
         return None
-
-    @property
-    def minibatch_is_of_one_task(self) -> bool:
-        """Whether all rows of a minibatch are of one task; modules of one task each draw side by side."""
-        return self.one_task_per_minibatch and len(self.policies) < len(self.tasks)
 
     # -- checks --------------------------------------------------------------------------------------------
 
@@ -191,11 +166,7 @@ class MultiTaskConfig(TaskModules):
         Raises:
             DistillError: What is wrong, the value, what is allowed.
         """
-        tasks = self.task_set  # raises what is wrong with the tasks
-        if self._train_batch_size_per_learner is None:  # the property would fall back on `train_batch_size`
-            self.train_batch_size_per_learner = self.rows_per_task * (
-                1 if self.minibatch_is_of_one_task else len(tasks)
-            )
+        _ = self.task_set  # raises what is wrong with the tasks
         check_values(self)
         check_networks(self)
         check_sizes(self)

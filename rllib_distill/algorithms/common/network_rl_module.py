@@ -7,6 +7,7 @@ import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch.torch_compile_config import TorchCompileConfig
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+from torch import nn
 
 from rllib_distill.algorithms.common.same_network import check_same_network
 from rllib_distill.networks import Network, build_network
@@ -18,10 +19,16 @@ FEATURES = "features"
 class NetworkRLModule(TorchRLModule):
     """A Q-value or logit per action and the features it is made of; the runner picks the action."""
 
+    network: Any  # torch's, with what the subclass's network has
+
     def setup(self) -> None:
         """Builds `model_config["network"]` for this module's spaces."""
         super().setup()
-        self.network = build_network(
+        self.network = self.build_network()
+
+    def build_network(self) -> nn.Module:
+        """What this module consists of."""
+        return build_network(
             self.model_config["network"],
             self.observation_space.shape,
             self.model_config["heads"] or int(self.action_space.n),

@@ -10,6 +10,7 @@ from rllib_distill.errors import DistillError, nearest
 
 _OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "adam": (torch.optim.Adam, {"fused": True}),  # one kernel for all parameters
+    "sgd": (torch.optim.SGD, {}),
     "rmsprop": (torch.optim.RMSprop, {"centered": True, "alpha": 0.95, "eps": 0.01}),  # Mnih et al., 2015
 }
 

@@ -10,8 +10,10 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
+from torch import nn
 
 from rllib_distill.algorithms.common.module_of import ModuleOf
+from rllib_distill.networks import build_network
 from rllib_distill.tasks import SharedSpaces, TaskSet
 from rllib_distill.tasks.multi_task_env import MultiTaskEnv
 
@@ -24,7 +26,7 @@ class TaskModules(AlgorithmConfig):
         super().__init__(algo_class=algo_class)
         self.tasks: Mapping[str, Any] = {}
         self.num_envs_per_task = 8
-        self.network: Mapping[str, Any] | None = None  # by the observations, see `_default_network`
+        self.network: Mapping[str, Any] | None = None  # by the observations, see `default_network`
         self.heads: Literal["shared", "per_task"] = "shared"
         self.mixed_precision = False
 
@@ -59,6 +61,11 @@ class TaskModules(AlgorithmConfig):
     def expert_modules(self) -> Mapping[str, str]:
         """Task -> id of the module that is its expert and still learns; none where experts are files."""
         return {}
+
+    @property
+    def other_modules(self) -> tuple[str, ...]:
+        """Ids of the modules that learn but act for no task in training."""
+        return tuple(self.expert_modules.values())
 
     def tasks_of_module(self, module_id: str) -> tuple[str, ...]:
         """Names of the tasks that a module acts for, or is the learning expert of."""
@@ -99,18 +106,25 @@ class TaskModules(AlgorithmConfig):
     def model_config_of_module(self, module_id: str) -> dict[str, Any]:
         """What the module is built from; `heads` has a task's number of actions each, None: one for all."""
         shape = self.module_spaces(module_id).observation_space.shape
-        network = _default_network(shape) if self.network is None else self.network
+        network = default_network(shape) if self.network is None else self.network
         tasks = self.tasks_of_module(module_id)
         heads = None
         if self.heads == "per_task" and len(tasks) > 1:
             heads = {task: self.task_set[task].num_actions for task in tasks}
         return {"network": network, "heads": heads, "mixed_precision": self.mixed_precision}
 
+    def build_network_of(self, module_id: str) -> nn.Module:
+        """The module's network; raises DistillError where it cannot take what its tasks observe."""
+        spaces, model = self.module_spaces(module_id), self.model_config_of_module(module_id)
+        return build_network(
+            model["network"], spaces.observation_space.shape, model["heads"] or spaces.num_actions
+        )
+
     def _map_tasks(self) -> None:
         """Tells RLlib which module acts for a task; call it where that changes."""
         names = list(self.tasks) if isinstance(self.tasks, Mapping) else []
         module_of = self._module_of_tasks(names)
-        modules = dict.fromkeys([*module_of.values(), *self.expert_modules.values()])
+        modules = dict.fromkeys([*module_of.values(), *self.other_modules])
         self.multi_agent(policies=list(modules), policy_mapping_fn=ModuleOf(module_of))
 
     def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
@@ -123,7 +137,8 @@ def _task_set(pickled_tasks: bytes) -> TaskSet:
     return TaskSet.from_config(cloudpickle.loads(pickled_tasks))
 
 
-def _default_network(observation_shape: tuple[int, ...]) -> Mapping[str, Any]:
+def default_network(observation_shape: tuple[int, ...]) -> Mapping[str, Any]:
+    """The network where the config names none."""
     if len(observation_shape) != 3:
         return {"type": "mlp"}
     return {"type": "nature_cnn" if min(observation_shape[:2]) >= 36 else "minatar_cnn"}

@@ -4,10 +4,9 @@ from typing import Any
 
 import torch
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.learner.utils import update_target_network
-from ray.rllib.core.rl_module.apis import TargetNetworkAPI
 
 from rllib_distill.algorithms.common.multi_task_learner import MultiTaskLearner
+from rllib_distill.algorithms.common.target_network import update_target_networks
 from rllib_distill.losses import double_q_target, q_learning_target, td_loss
 from rllib_distill.sampling.columns import LEGAL_ACTIONS, TASKS
 
@@ -51,11 +50,7 @@ class MultiTaskDQNLearner(MultiTaskLearner):
     def after_minibatch(self) -> None:
         """Moves the target networks every `target_network_update_freq` minibatches."""
         if self.num_updates % self.config.target_network_update_freq == 0:
-            for module in self.module.values():
-                pairs = module.get_target_network_pairs() if isinstance(module, TargetNetworkAPI) else ()
-                for network, target in pairs:
-                    share = self.config.target_update_share
-                    update_target_network(main_net=network, target_net=target, tau=share)
+            update_target_networks(self.module.values(), self.config.target_update_share)
 
 
 def _mean_over_legal(q: torch.Tensor, legal_actions: torch.Tensor | None) -> torch.Tensor:

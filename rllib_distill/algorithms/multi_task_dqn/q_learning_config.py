@@ -4,11 +4,11 @@ from typing import Any, Self
 
 from ray.rllib.utils.from_config import NotProvided
 
-from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
+from rllib_distill.algorithms.common.replay_config import ReplayConfig
 from rllib_distill.algorithms.common.settings import check_bool, check_number
 
 
-class QLearningConfig(MultiTaskConfig):
+class QLearningConfig(ReplayConfig):
     """Double Q-learning on returns of n steps, with target networks."""
 
     def __init__(self, algo_class: type | None = None):
@@ -36,7 +36,7 @@ class QLearningConfig(MultiTaskConfig):
                 rewards travel faster (Hessel et al., 2018). Not corrected for exploration.
             huber_delta: Where the loss turns from quadratic to linear (default 1); None: squared errors.
             target_network_update_freq: Minibatches between updates of the target networks (default 250).
-            kwargs: See `MultiTaskConfig.training`.
+            kwargs: See `ReplayConfig.training`.
 
         Returns:
             This config.

@@ -108,7 +108,7 @@ class PolicyDistillationConfig(ExpertConfig, QLearningConfig):
                 together, weight], ...]` (kickstarting; Schmitt et al., 2018), or `qdagger`: per task
                 max(1 - student's / expert's mean return, 0), at most 1 (Agarwal et al., 2022); 1 while the
                 student has not played, or an expert that learns has no return above 0.
-            kwargs: See `QLearningConfig.training` and `MultiTaskConfig.training`. Here by default heads are
+            kwargs: See `QLearningConfig.training` and `ReplayConfig.training`. Here by default heads are
                 `per_task` and a minibatch is of one task, 32 rows (online: an equal share of each task).
 
         Returns:

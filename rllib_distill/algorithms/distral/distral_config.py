@@ -1,0 +1,187 @@
+"""Configures the actor-critic form of Distral (Teh et al., 2017)."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.from_config import NotProvided
+
+from rllib_distill.algorithms.common.settings import check_choice, check_number
+from rllib_distill.algorithms.distral.coefficients import Coefficient
+from rllib_distill.algorithms.distral.task_policies_config import DISTILLED, TaskPoliciesConfig
+from rllib_distill.algorithms.distral.variants import name_of, variant_of
+from rllib_distill.errors import DistillError
+from rllib_distill.networks import Parameterization
+
+_VARIANT = "variant"
+_SHARE_WITHOUT_KL = 0.5
+
+
+class DistralConfig(TaskPoliciesConfig):
+    """Configures `Distral`.
+
+    Example:
+        config = (
+            DistralConfig()
+            .multi_task(tasks={f"maze_{i}": {"env": "rllib_distill/Maze-v0", "env_config": {"task": i}}
+                               for i in range(8)})
+            .variant("kl_ent_2col")
+            .training(beta=20.0, lr=5e-4)
+        )
+        algo = config.build_algo()
+        algo.train()
+        algo.evaluate()
+    """
+
+    def __init__(self, algo_class: type | None = None):
+        """Sets the defaults."""
+        if algo_class is None:
+            from rllib_distill.algorithms.distral.distral import Distral
+
+            algo_class = Distral
+        super().__init__(algo_class=algo_class)
+        self.parameterization: Parameterization = "two_column"
+        self.vf_loss_coeff = 0.5
+        self.vtrace_clip_rho_threshold = 1.0
+        self.vtrace_clip_pg_rho_threshold = 1.0
+        self.lr = 0.0005
+        self.grad_clip = 40.0
+        self.num_envs_per_task = 16
+        self.rollout_fragment_length = 20
+
+    def variant(self, name: str) -> Self:
+        """Sets alpha and the parameterization to one of the paper's seven algorithms.
+
+        Args:
+            name: `a3c` (separate learning), `a3c_multitask` (one policy for all tasks), `a3c_2col`,
+                `kl_1col`, `kl_2col`, `kl_ent_1col`, `kl_ent_2col` (default). In files the key is `variant`.
+
+        Returns:
+            This config.
+        """
+        alpha, parameterization = variant_of(name)
+        return self.training(alpha=alpha, parameterization=parameterization)
+
+    def training(
+        self,
+        *,
+        parameterization: Parameterization = NotProvided,
+        vf_loss_coeff: float = NotProvided,
+        vtrace_clip_rho_threshold: float = NotProvided,
+        vtrace_clip_pg_rho_threshold: float = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Sets the training related configuration.
+
+        Args:
+            parameterization: Of a task policy's logits: `one_column` (the task network's own), `two_column`
+                (alpha h + beta f, the distilled network's and the task network's; default), or `shared` (one
+                network for all tasks, for alpha 0).
+            vf_loss_coeff: Weight of the value functions' loss (default 0.5).
+            vtrace_clip_rho_threshold: See RLlib's IMPALA (default 1).
+            vtrace_clip_pg_rho_threshold: As well.
+            kwargs: See `TaskPoliciesConfig.training`. A minibatch is one sample of one env runner:
+                `rollout_fragment_length` rows of `num_envs_per_task` environments of every task.
+
+        Returns:
+            This config.
+        """
+        super().training(**kwargs)
+        self._set_given(
+            {
+                "parameterization": parameterization,
+                "vf_loss_coeff": vf_loss_coeff,
+                "vtrace_clip_rho_threshold": vtrace_clip_rho_threshold,
+                "vtrace_clip_pg_rho_threshold": vtrace_clip_pg_rho_threshold,
+            }
+        )
+        self._map_tasks()
+        return self
+
+    def update_from_dict(self, config_dict: Mapping[str, Any]) -> Self:
+        """With the key `variant`; `alpha` and `parameterization` beside it have the last word."""
+        given = dict(config_dict)
+        if _VARIANT in given:
+            self.variant(given.pop(_VARIANT))
+        return super().update_from_dict(given)
+
+    def known_keys(self) -> set[str]:
+        """`variant` is a key of dicts and files."""
+        return super().known_keys() | {_VARIANT}
+
+    @property
+    def variant_name(self) -> str:
+        """What the paper calls these settings."""
+        return name_of({self.alpha_of(task) for task in self.tasks}, self.parameterization)
+
+    # -- what the modules are ------------------------------------------------------------------------------
+
+    @property
+    def has_distilled(self) -> bool:
+        """Not where nothing would be learned from it: separate learning."""
+        return self.parameterization != "one_column" or not _is_zero(self.alpha)
+
+    @property
+    def policies_parameterization(self) -> Parameterization:
+        """As configured."""
+        return self.parameterization
+
+    def column_weights(self, task: str) -> tuple[float, float]:
+        """Alpha for h, and 1 for the task network's outputs, which are beta f: see `TaskPolicies`.
+
+        Table 1 has alpha h even where alpha is 0; the objective has no KL then, but the network has two
+        columns still: h counts as with the alpha of the variants with KL and entropy.
+        """
+        return self.alpha_of(task) or _SHARE_WITHOUT_KL, 1.0
+
+    def num_values(self, module_id: str) -> int:
+        """A value function per task, in the module that acts for it."""
+        if module_id != DISTILLED:
+            return 1
+        return len(self.tasks) if self.parameterization == "shared" else 0
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """See RLlib."""
+        from rllib_distill.algorithms.distral.distral_rl_module import DistralRLModule
+
+        return RLModuleSpec(module_class=DistralRLModule)
+
+    def get_default_learner_class(self) -> type:
+        """See RLlib."""
+        from rllib_distill.algorithms.distral.distral_learner import DistralLearner
+
+        return DistralLearner
+
+    def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
+        shared = self.parameterization == "shared"
+        return dict.fromkeys(tasks, DISTILLED) if shared else super()._module_of_tasks(tasks)
+
+    # -- checks --------------------------------------------------------------------------------------------
+
+    def validate(self) -> None:
+        """Checks every value before anything starts."""
+        check_choice("parameterization", self.parameterization, ("one_column", "two_column", "shared"))
+        check_number("vf_loss_coeff", self.vf_loss_coeff, least=0)
+        check_number("vtrace_clip_rho_threshold", self.vtrace_clip_rho_threshold, above=0)
+        check_number("vtrace_clip_pg_rho_threshold", self.vtrace_clip_pg_rho_threshold, above=0)
+        if self.parameterization == "shared":
+            self._check_shared()
+        super().validate()
+
+    def _check_shared(self) -> None:
+        for name in ("alpha", "beta"):
+            value = getattr(self, name)
+            if isinstance(value, Mapping):
+                raise DistillError(
+                    f"{name} is {value!r}; a3c_multitask (parameterization 'shared') is one policy with one "
+                    "objective for all tasks: give one number, or scale the tasks' rewards by a wrapper."
+                )
+        if not _is_zero(self.alpha):
+            raise DistillError(
+                f"alpha is {self.alpha!r}; with parameterization 'shared' it must be 0: the distilled policy "
+                "would be the task policy itself. Take 'one_column' or 'two_column'."
+            )
+
+
+def _is_zero(alpha: Coefficient) -> bool:
+    return not any(alpha.values()) if isinstance(alpha, Mapping) else alpha == 0

@@ -1,0 +1,206 @@
+"""What Distral's actor-critic and soft Q-learning forms are configured with alike."""
+
+from pathlib import Path
+from typing import Any, Self
+
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+from ray.rllib.utils.from_config import NotProvided
+
+from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
+from rllib_distill.algorithms.common.paths import absolute_path
+from rllib_distill.algorithms.common.settings import check_number
+from rllib_distill.algorithms.common.task_modules import default_network
+from rllib_distill.algorithms.distral.coefficients import Coefficient, check_coefficients, coefficient_of
+from rllib_distill.algorithms.distral.initial_policy import check_initial_policy
+from rllib_distill.errors import DistillError
+from rllib_distill.networks import Parameterization, PolicyNetwork, build_policy_network
+from rllib_distill.sampling.runner_actors import PolicyRunnerActors
+from rllib_distill.tasks import SharedSpaces
+
+DISTILLED = "distilled"
+"""Id of the module pi_0."""
+
+
+class TaskPoliciesConfig(MultiTaskConfig):
+    """One policy per task (module id = task name) around a distilled policy (module id `distilled`).
+
+    All have the same network and the same actions: pi_0 is a policy for every task.
+    """
+
+    def __init__(self, algo_class: type | None = None):
+        """Sets the defaults."""
+        super().__init__(algo_class=algo_class)
+        self.alpha: Coefficient = 0.5
+        self.beta: Coefficient = 20.0
+        self.init_from: str | Path | None = None
+        self.epsilon = 0.0  # policies are stochastic
+        self.evaluation_epsilon = 0.0
+
+    def training(
+        self,
+        *,
+        alpha: Coefficient = NotProvided,
+        beta: Coefficient = NotProvided,
+        init_from: str | Path | None = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Sets the training related configuration.
+
+        Args:
+            alpha: c_KL / (c_KL + c_Ent), in [0, 1]: 0 rewards entropy only, 1 closeness to the distilled
+                policy only. A number, or task -> number.
+            beta: 1 / (c_KL + c_Ent), above 0, per unit of reward: the larger, the less rewards are
+                regularised. A number, or task -> number where scales of rewards differ.
+            init_from: Checkpoint whose distilled policy the distilled policy and all task policies start
+                from (default None): a head start on new tasks. Networks and spaces must be the same.
+            kwargs: See `MultiTaskConfig.training`. The network has the option `lstm`: units of an LSTM
+                between features and outputs.
+
+        Returns:
+            This config.
+        """
+        super().training(**kwargs)
+        self._set_given({"alpha": alpha, "beta": beta, "init_from": init_from})
+        if alpha is not NotProvided:
+            self._map_tasks()
+        return self
+
+    # -- what subclasses say -------------------------------------------------------------------------------
+
+    @property
+    def has_distilled(self) -> bool:
+        """Whether there is a distilled policy."""
+        raise NotImplementedError
+
+    @property
+    def policies_parameterization(self) -> Parameterization:
+        """What a task policy's logits are made of."""
+        raise NotImplementedError
+
+    def column_weights(self, task: str) -> tuple[float, float]:
+        """The weights of the distilled policy's and the task network's outputs in the task's logits."""
+        raise NotImplementedError
+
+    def num_values(self, module_id: str) -> int:
+        """How many value heads a module has."""
+        raise NotImplementedError
+
+    def starts_at_zero(self, module_id: str) -> bool:
+        """Whether a module's outputs are 0 at first; so that pi_i starts as pi_0^alpha."""
+        return module_id != DISTILLED and self.policies_parameterization == "two_column"
+
+    # -- what env runners and learners ask -----------------------------------------------------------------
+
+    def alpha_of(self, task: str) -> float:
+        """The task's."""
+        return coefficient_of(self.alpha, task)
+
+    def beta_of(self, task: str) -> float:
+        """The task's."""
+        return coefficient_of(self.beta, task)
+
+    @property
+    def runner_actors_class(self) -> type:
+        """Policies that draw their actions and may have a memory."""
+        return PolicyRunnerActors
+
+    @property
+    def evaluates_distilled(self) -> bool:
+        """Where it is not the tasks' own policy."""
+        return self.has_distilled and self.policies_parameterization != "shared"
+
+    @property
+    def other_modules(self) -> tuple[str, ...]:
+        """The distilled policy, if any."""
+        return (DISTILLED,) if self.has_distilled else ()
+
+    def tasks_of_module(self, module_id: str) -> tuple[str, ...]:
+        """The distilled policy's are all."""
+        return tuple(self.tasks) if module_id == DISTILLED else super().tasks_of_module(module_id)
+
+    def module_spaces(self, module_id: str) -> SharedSpaces:
+        """The same for every module."""
+        return self.shared_spaces
+
+    @property
+    def shared_spaces(self) -> SharedSpaces:
+        """Of all tasks."""
+        return self.task_set.shared()
+
+    def get_multi_rl_module_spec(self, **kwargs: Any) -> MultiRLModuleSpec:
+        """A module per policy, and how they act together."""
+        from rllib_distill.algorithms.distral.distral_rl_module import DistralMultiRLModule
+
+        spec = super().get_multi_rl_module_spec(**kwargs)
+        spec.multi_rl_module_class = DistralMultiRLModule
+        spec.model_config = {
+            "tasks": tuple(self.tasks),
+            "parameterization": self.policies_parameterization,
+            "column_weights": {task: self.column_weights(task) for task in self.tasks},
+        }
+        return spec
+
+    def model_config_of_module(self, module_id: str) -> dict[str, Any]:
+        """What the module is built from."""
+        shape = self.shared_spaces.observation_space.shape
+        return {
+            "network": default_network(shape) if self.network is None else self.network,
+            "mixed_precision": self.mixed_precision,
+            "num_values": self.num_values(module_id),
+            "starts_at_zero": self.starts_at_zero(module_id),
+        }
+
+    def build_network_of(self, module_id: str) -> PolicyNetwork:
+        """The module's network; raises DistillError where it cannot take what the tasks observe."""
+        spaces, model = self.shared_spaces, self.model_config_of_module(module_id)
+        return build_policy_network(
+            model["network"],
+            spaces.observation_space.shape,
+            spaces.num_actions,
+            num_values=model["num_values"],
+        )
+
+    # -- checks --------------------------------------------------------------------------------------------
+
+    def validate(self) -> None:
+        """Checks every value before anything starts."""
+        check_coefficients(self.alpha, self.beta, self.tasks)
+        self._check_tasks()
+        check_number("epsilon", self.epsilon, least=0, most=0)
+        if self.torch_compile_learner or self.torch_compile_worker:
+            raise DistillError(
+                "torch_compile_learner and torch_compile_worker are not for Distral: remove them."
+            )
+        super().validate()
+        if self.init_from is not None:
+            self.init_from = absolute_path(self.init_from)
+            check_initial_policy(self)
+
+    def _check_tasks(self) -> None:
+        """One set of actions, in one order, so that the distilled policy means the same everywhere."""
+        if DISTILLED in self.tasks:
+            raise DistillError(
+                f"a task is called {DISTILLED!r}, which is the distilled policy's name: rename it."
+            )
+        if self.heads != "shared":
+            raise DistillError(
+                f"heads is {self.heads!r}; here it must be 'shared': the distilled policy and the task "
+                "policies choose among the same actions."
+            )
+        (first, first_task), *others = self.task_set.items()
+        for name, task in others:
+            if (task.num_actions, task.action_meanings) != (
+                first_task.num_actions,
+                first_task.action_meanings,
+            ):
+                raise DistillError(
+                    f"tasks {first!r} and {name!r} have different actions: {_actions(first_task)} and "
+                    f"{_actions(task)}. The distilled policy needs one set for all: take the environments' "
+                    "full action sets (for MinAtar the ids that end in -v0, for Atari env_config: "
+                    "{full_action_space: true}), or leave one task out."
+                )
+
+
+def _actions(task: Any) -> str:
+    names = f" ({', '.join(task.action_meanings)})" if task.action_meanings else ""
+    return f"{task.num_actions}{names}"

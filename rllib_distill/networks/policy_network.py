@@ -1,0 +1,145 @@
+"""A policy with its values, and with a memory if it is to have one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from rllib_distill.networks.build import pop_units, torso_and_options
+from rllib_distill.networks.heads import make_head
+from rllib_distill.networks.lstm import unroll_lstm
+from rllib_distill.networks.network import as_floats
+from rllib_distill.networks.torsos import TORSOS, Table, Torso
+
+
+@dataclass(frozen=True)
+class PolicyOutputs:
+    """What comes out for N tasks' T steps of B environments.
+
+    Attributes:
+        logits: (N, T, B, A).
+        values: (N, T, B, K), K the network's `num_values`.
+        states: (N, T, B, S) after each row, S the network's `state_size`.
+    """
+
+    logits: Tensor
+    values: Tensor
+    states: Tensor
+
+
+class PolicyNetwork(nn.Module):
+    """A torso, an LSTM if asked for, a head of logits and, if there are values, one of values.
+
+    Args:
+        torso: from observations to features.
+        num_actions: A.
+        num_values: K, how many values a state has; 0 for no value head.
+        lstm: U, units of an LSTM between the torso and the heads, or None: the policy has no memory.
+        controller: units of a hidden layer of each head, or None: heads are linear.
+        mixed_precision: see `Network`; the LSTM and the heads stay float32.
+
+    Attributes:
+        state_size: S, 0 without an LSTM, else 2U: h and c, one after the other.
+        feature_size: F, of what the heads see: the LSTM's h, or the torso's features.
+        core: the LSTM's weights, or None.
+        value_head: None if there are no values.
+    """
+
+    def __init__(
+        self,
+        torso: Torso,
+        num_actions: int,
+        *,
+        num_values: int = 1,
+        lstm: int | None = None,
+        controller: int | None = None,
+        mixed_precision: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_actions = num_actions
+        self.num_values = num_values
+        self.mixed_precision = mixed_precision
+        self.feature_size = lstm or torso.feature_size
+        self.state_size = 2 * (lstm or 0)
+        self.torso = torso
+        self.core = nn.LSTMCell(torso.feature_size, lstm) if lstm else None
+        table = isinstance(torso, Table)
+        self.policy_head = make_head(self.feature_size, num_actions, controller, table=table)
+        self.value_head = (
+            make_head(self.feature_size, num_values, controller, table=table) if num_values else None
+        )
+
+    def forward(self, observations: Tensor, state: Tensor, begins: Tensor) -> PolicyOutputs:
+        """Compute logits, values and states of all tasks' rows with this one network.
+
+        Args:
+            observations: (N, T, B, *observation_shape), raw: bool, float, or uint8 (scaled to 0..1).
+            state: (N, B, S) before the first row.
+            begins: (N, T, B) bool: the row is the first of an episode. The state is zeroed before it.
+        """
+        device, leading = observations.device.type, observations.shape[:3]
+        with torch.autocast(device, torch.bfloat16, enabled=self.mixed_precision):
+            features = self.torso(as_floats(observations.flatten(0, 2))).float().unflatten(0, leading)
+        with torch.autocast(device, enabled=False):
+            features, states = self._remember(features, state, begins)
+            logits = self.policy_head(features)
+            values = (
+                features.new_zeros((*leading, 0)) if self.value_head is None else self.value_head(features)
+            )
+        return PolicyOutputs(logits, values, states)
+
+    def _remember(self, features: Tensor, state: Tensor, begins: Tensor) -> tuple[Tensor, Tensor]:
+        """What the heads see (N, T, B, F), and the states (N, T, B, S)."""
+        if self.core is None:
+            return features, features.new_zeros((*features.shape[:3], 0))
+        inputs = linear(features, self.core.weight_ih, self.core.bias_ih + self.core.bias_hh)
+        return unroll_lstm(inputs, self.core.weight_hh.T, state, begins)
+
+
+def build_policy_network(
+    config: Mapping[str, Any],
+    observation_shape: tuple[int, ...],
+    num_actions: int,
+    *,
+    num_values: int = 1,
+    mixed_precision: bool = False,
+) -> PolicyNetwork:
+    """Build a policy network from its config.
+
+    Args:
+        config: {"type": name, **options} as `build_network` takes it. Each type but 'tabular' also has the
+            option `lstm`: units of an LSTM between the features and the heads, or None (default).
+        observation_shape: of one observation, channels last.
+        num_actions: A.
+        num_values: K, how many values a state has; 0 for no value head.
+        mixed_precision: see `Network`.
+
+    Returns:
+        The network, freshly initialised with torch's defaults; a table is zeros.
+
+    Raises:
+        DistillError: As `build_network`.
+    """
+    torso_name, options = torso_and_options(config, ("controller", "lstm"))
+    controller, lstm = pop_units(options, "controller"), pop_units(options, "lstm")
+    return PolicyNetwork(
+        TORSOS[torso_name](tuple(observation_shape), **options),
+        num_actions,
+        num_values=num_values,
+        lstm=lstm,
+        controller=controller,
+        mixed_precision=mixed_precision,
+    )
+
+
+def start_from_distilled_policy(task_network: PolicyNetwork) -> None:
+    """Zero the task column's last layer, so that its policy starts as pi_0^alpha normalised, eq (8).
+
+    Its other layers stay as they are: the first step moves the last layer, the next ones move all.
+    """
+    *_, output = (layer for layer in task_network.policy_head.modules() if isinstance(layer, nn.Linear))
+    for parameter in output.parameters():
+        nn.init.zeros_(parameter)

@@ -1,0 +1,248 @@
+"""Mazes with apples, a goal and an egocentric view: tasks with the same rules and other walls.
+
+After the mazes of Distral (Teh et al., 2017, https://arxiv.org/abs/1707.04175), but on a grid instead of in
+first-person 3D. The size, the rewards and the view are choices of this package.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+from gymnasium.utils.seeding import np_random
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from rllib_distill.errors import DistillError
+from rllib_distill.tasks.maze_layout import MazeLayout, check_option
+from rllib_distill.tasks.maze_picture import draw_maze
+from rllib_distill.tasks.maze_views import APPLE, apple_views, fixed_views, seen_locations
+
+ACTION_MEANINGS = ("forward", "left", "right")
+GOAL_REWARD, APPLE_REWARD = 1.0, 0.1
+
+_HEADINGS = 4  # up, right, down, left
+MAX_VIEW = 21
+
+
+class MazeVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[Any]]):
+    """`num_envs` agents, each alone in the same maze, stepped together; SAME_STEP autoreset.
+
+    Actions are a step forward (into a wall: none) and turning left or right. Each apple gives +0.1 once. The
+    goal gives +1, brings the apples back and puts the agent somewhere else, and the episode goes on until
+    `max_episode_steps`: the faster the way to the goal, the more often. Tasks share these rules and what they
+    teach (turn away from walls, walk through corridors, take apples, go to the goal when it is in view) and
+    differ in walls, goal and apples.
+
+    Observations are `(num_envs, view, view, 3)` bool: walls, apples, goal. The agent is in the middle of the
+    last row and looks up: views turn with it. It sees through walls and, in mazes not much larger than the
+    view, so much that it needs no memory. Rewards are `(num_envs,)` float32, terminations (never) and
+    truncations `(num_envs,)` bool. The arrays that `reset` and `step` return are written again by the next
+    call.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012  # gymnasium's own convention
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        task: int = 0,
+        size: int = 11,
+        view: int = 7,
+        apples: int = 6,
+        max_episode_steps: int = 100,
+    ) -> None:
+        """Builds the maze.
+
+        Args:
+            num_envs: how many agents.
+            task: which maze: any number from 0, usually 0 to 7.
+            size: cells per side with the outer walls, odd, 5 to 51.
+            view: cells per side of what an agent sees, odd, 3 to 21.
+            apples: how many.
+            max_episode_steps: episodes are truncated after so many steps.
+
+        Raises:
+            DistillError: an option's value is not allowed.
+        """
+        check_option("num_envs", num_envs, at_least=1)
+        check_option("view", view, at_least=3, at_most=MAX_VIEW, odd=True)
+        check_option("max_episode_steps", max_episode_steps, at_least=1)
+        self.layout = MazeLayout(task, size, apples)
+        self.view = view
+        self.max_episode_steps = max_episode_steps
+
+        # A place is a cell and a heading, cell * 4 + heading; steps only look things up.
+        self._next_places = _next_places(self.layout)
+        self._fixed_views = fixed_views(self.layout, view)
+        self._apple_views = apple_views(self.layout, view)
+        self._is_goal = np.arange(len(self._next_places)) // _HEADINGS == self.layout.goal_cell
+        self._apple_at = np.zeros(len(self._next_places), np.int64)  # 1 is the first apple, 0 none
+        apple_places = self.layout.apple_cells[:, None] * _HEADINGS + np.arange(_HEADINGS)
+        self._apple_at[apple_places] = 1 + np.arange(apples)[:, None]
+        start_places = self.layout.start_cells[:, None] * _HEADINGS + np.arange(_HEADINGS)
+        self._start_places = start_places.reshape(-1)
+
+        self.num_envs = num_envs
+        boolean: Any = np.bool_  # gymnasium's type hints leave it out
+        self.single_observation_space = Box(0.0, 1.0, (view, view, 3), dtype=boolean)
+        self.single_action_space = Discrete(len(ACTION_MEANINGS))
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+
+        self._randoms = [np_random()[0] for _ in range(num_envs)]
+        self._places = np.zeros(num_envs, np.int64)
+        self._apples_left = np.zeros(
+            (num_envs, 1 + apples), np.bool_
+        )  # the first column: no apple, never there
+        self._elapsed_steps = np.zeros(num_envs, np.int64)
+        self._rows = np.arange(num_envs)
+        self._observations = np.zeros((num_envs, view, view, 3), np.bool_)
+        self._terminations = np.zeros(num_envs, np.bool_)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.bool_], dict[str, Any]]:
+        """Starts a new episode for every agent.
+
+        Args:
+            seed: agent i is seeded with `seed + i`, or with `seed[i]`; None: its random numbers go on.
+            options: there are none.
+
+        Raises:
+            DistillError: there are not as many seeds as agents.
+        """
+        seeds = [int(seed) + i for i in range(self.num_envs)] if isinstance(seed, int | np.integer) else seed
+        if seeds is not None and len(seeds) != self.num_envs:
+            raise DistillError(
+                f"reset got {len(seeds)} seeds for {self.num_envs} mazes: give one int, or one seed for each."
+            )
+        for i in range(self.num_envs):
+            if seeds is not None and seeds[i] is not None:
+                self._randoms[i] = np_random(seeds[i])[0]
+            self._begin_round(i)
+        self._elapsed_steps[:] = 0
+        return self._observe(), {}
+
+    def step(
+        self, actions: NDArray[np.int64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Moves every agent.
+
+        Args:
+            actions: `(num_envs,)`: 0 forward, 1 left, 2 right.
+
+        Returns:
+            Observations, rewards, terminations, truncations, infos. Where an episode ended, `infos` holds its
+            last observation in `final_obs` (an object array, None elsewhere) and the mask `_final_obs`.
+        """
+        self._places = self._next_places[self._places, actions]
+        apples = self._apple_at[self._places]
+        rewards = self._apples_left[self._rows, apples] * np.float32(APPLE_REWARD)
+        self._apples_left[self._rows, apples] = False
+        at_goal = self._is_goal[self._places]
+        for i in np.flatnonzero(at_goal).tolist():
+            rewards[i] += GOAL_REWARD
+            self._begin_round(i)
+        self._elapsed_steps += 1
+        truncations = self._elapsed_steps >= self.max_episode_steps
+        infos = self._start_new_episodes(truncations) if truncations.any() else {}
+        return self._observe(), rewards, self._terminations, truncations, infos
+
+    def draw(self, index: int) -> NDArray[np.uint8]:
+        """A picture of agent `index` in its maze, `(height, width, 3)` uint8; what it sees is bright."""
+        cell, heading = divmod(int(self._places[index]), _HEADINGS)
+        apples = self.layout.apple_cells[self._apples_left[index, 1:]]
+        seen = seen_locations(self.layout, self.view)[cell, heading].reshape(-1, 2)
+        return draw_maze(self.layout, cell=cell, heading=heading, apple_cells=apples, seen=seen)
+
+    def _begin_round(self, i: int) -> None:
+        """Puts agent i somewhere and all apples back."""
+        starts = self._start_places
+        self._places[i] = starts[self._randoms[i].integers(len(starts))]
+        self._apples_left[i, 1:] = True
+
+    def _start_new_episodes(self, ended: NDArray[np.bool_]) -> dict[str, Any]:
+        last = self._observe()
+        final_obs = np.empty(self.num_envs, dtype=object)  # filled with None
+        for i in np.flatnonzero(ended).tolist():
+            final_obs[i] = last[i].copy()
+            self._begin_round(i)
+        self._elapsed_steps[ended] = 0
+        return {"final_obs": final_obs, "_final_obs": ended}
+
+    def _observe(self) -> NDArray[np.bool_]:
+        # mode="clip" (no place is out of range) because the default one buffers what it writes to `out`
+        self._fixed_views.take(self._places, axis=0, out=self._observations, mode="clip")
+        apples = self._apple_views[self._places]  # (num_envs, view, view)
+        self._observations[..., APPLE] = self._apples_left[self._rows[:, None, None], apples]
+        return self._observations
+
+
+class MazeEnv(gym.Env[NDArray[np.bool_], Any]):
+    """One agent in a maze, with the options of `MazeVectorEnv` but `num_envs`."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 8}  # noqa: RUF012  # gymnasium's own convention
+
+    def __init__(
+        self, *, render_mode: str | None = None, max_episode_steps: int = 100, **options: Any
+    ) -> None:
+        """Builds the maze.
+
+        Args:
+            render_mode: None, or `"rgb_array"`.
+            max_episode_steps: episodes are truncated after so many steps.
+            options: see `MazeVectorEnv`.
+
+        Raises:
+            DistillError: an option's value is not allowed.
+        """
+        if render_mode not in (None, "rgb_array"):
+            raise DistillError(f"render_mode is {render_mode!r}; it must be 'rgb_array' or None.")
+        check_option("max_episode_steps", max_episode_steps, at_least=1)
+        self.render_mode = render_mode
+        self.max_episode_steps = max_episode_steps
+        self._elapsed_steps = 0
+        # Without an end of its own: it would begin the next episode, which is for `reset` to do.
+        self._mazes = MazeVectorEnv(1, **options, max_episode_steps=sys.maxsize)
+        self.layout = self._mazes.layout
+        self.observation_space = self._mazes.single_observation_space
+        self.action_space = self._mazes.single_action_space
+
+    def get_action_meanings(self) -> list[str]:
+        """The actions' names; those that MiniGrid has too mean the same there."""
+        return list(ACTION_MEANINGS)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.bool_], dict[str, Any]]:
+        """Starts a new episode."""
+        super().reset(seed=seed)
+        self._elapsed_steps = 0
+        observations, infos = self._mazes.reset(seed=None if seed is None else [seed])
+        return observations[0].copy(), infos
+
+    def step(self, action: Any) -> tuple[NDArray[np.bool_], float, bool, bool, dict[str, Any]]:
+        """Moves the agent."""
+        observations, rewards, *_ = self._mazes.step(np.array([action]))
+        self._elapsed_steps += 1
+        is_truncated = self._elapsed_steps >= self.max_episode_steps
+        return observations[0].copy(), float(rewards[0]), False, is_truncated, {}
+
+    def render(self) -> Any:
+        """A picture `(height, width, 3)` uint8 of the maze; None without a render mode."""
+        return None if self.render_mode is None else self._mazes.draw(0)
+
+
+def _next_places(layout: MazeLayout) -> NDArray[np.int64]:
+    """`(cells * 4, 3)`: where forward, left and right lead from every place."""
+    headings = np.arange(_HEADINGS)
+    cells = np.arange(layout.num_cells)[:, None]
+    forward = layout.next_cells * _HEADINGS + headings
+    left = cells * _HEADINGS + (headings - 1) % _HEADINGS
+    right = cells * _HEADINGS + (headings + 1) % _HEADINGS
+    return np.stack([forward, left, right], axis=-1).reshape(-1, len(ACTION_MEANINGS))

@@ -1,0 +1,45 @@
+"""MiniGrid (Chevalier-Boisvert et al., 2023, https://arxiv.org/abs/2306.13831) as images for our networks."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Dict
+from numpy.typing import NDArray
+
+ID_PREFIXES = ("MiniGrid-", "BabyAI-")
+"""Of the ids that the package registers; it has no namespace."""
+
+
+class OneHotMiniGrid(gym.ObservationWrapper[NDArray[np.bool_], Any, dict[str, Any]]):
+    """The agent's view as a bool image: `(7, 7, 20)`, one-hot object (11), colour (6) and state (3).
+
+    MiniGrid's image holds numbers of kinds, which a network would take for amounts. The rest is dropped: the
+    direction, as the view turns with the agent, and the mission, the sentence that says what to do. Tasks
+    whose mission changes what to do (`MiniGrid-GoToDoor-5x5-v0`, most of BabyAI) need a wrapper of yours that
+    encodes it, in the task's `wrappers`: where wrappers are given, this one is left out.
+    """
+
+    def __init__(self, env: gym.Env[dict[str, Any], Any]) -> None:
+        """Wraps an environment of the package that observes a Dict with an `image`."""
+        from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
+
+        super().__init__(env)
+        kinds = [len(numbers) for numbers in (OBJECT_TO_IDX, COLOR_TO_IDX, STATE_TO_IDX)]
+        self._one_hots = [np.eye(count, dtype=np.bool_) for count in kinds]
+        space = env.observation_space
+        assert isinstance(space, Dict) and space["image"].shape is not None  # so are all of the package
+        boolean: Any = np.bool_  # gymnasium's type hints leave it out
+        self.observation_space = Box(0.0, 1.0, (*space["image"].shape[:2], sum(kinds)), dtype=boolean)
+
+    def observation(self, observation: dict[str, Any]) -> NDArray[np.bool_]:
+        """Encodes the image."""
+        kinds = np.moveaxis(observation["image"], -1, 0)
+        encoded = [one_hot[kind] for one_hot, kind in zip(self._one_hots, kinds, strict=True)]
+        return np.concatenate(encoded, axis=-1)
+
+    def get_action_meanings(self) -> list[str]:
+        """MiniGrid's names of the actions; a few levels have only the first ones."""
+        space: Any = self.action_space
+        actions: Any = self.unwrapped
+        return [action.name for action in actions.actions][: space.n]

@@ -1,0 +1,153 @@
+"""Distral as a user runs it: training, evaluation, checkpoints, a head start, several processes."""
+
+import numpy as np
+import pytest
+
+from rllib_distill.errors import DistillError
+from rllib_distill.evaluation.trained_policies import TrainedPolicies
+from rllib_distill.tasks.two_rooms import TwoRoomsEnv
+from tests.algorithms.distral_tasks import TASKS, distral, soft_q, tabular
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+LSTM = {"type": "mlp", "hiddens": [8], "lstm": 4}
+
+
+def trained(config, iterations=3):
+    algo = config.build_algo()
+    results = [algo.train() for _ in range(iterations)]
+    return algo, results[-1]
+
+
+def weights(algo):
+    return {
+        f"{module_id}.{name}": np.asarray(value)
+        for module_id, state in algo.module_weights().items()
+        for name, value in state.items()
+    }
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all((first[name] == second[name]).all() for name in first)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        lambda: distral("kl_ent_2col", network=LSTM),
+        lambda: distral("a3c_multitask"),
+        lambda: distral("a3c"),
+        soft_q,
+    ],
+    ids=["two columns, lstm", "shared", "separate", "soft q"],
+)
+def test_that_it_trains_evaluates_and_goes_on_from_a_checkpoint(config, tmp_path):
+    config = config()
+    algo, result = trained(config)
+    assert set(result["learners"]) >= set(config.policies)
+    played = algo.evaluate()["env_runners"]
+    assert set(played["agent_episode_returns_mean"]) == set(TASKS)
+    assert ("distilled_episode_returns_mean" in played) == config.evaluates_distilled
+    saved = algo.save_to_path(str(tmp_path))
+    before = weights(algo)
+    algo.train()
+    assert not same(before, weights(algo))
+    algo.restore_from_path(saved)
+    assert same(before, weights(algo))
+    algo.train()
+    algo.stop()
+
+
+def test_that_equal_seeds_train_alike():
+    first, second = (trained(distral())[0] for _ in range(2))
+    assert same(weights(first), weights(second))
+    first.stop()
+    second.stop()
+
+
+@pytest.mark.parametrize("variant", ["kl_ent_1col", "kl_ent_2col"])
+def test_that_new_tasks_start_from_a_distilled_policy(variant, tmp_path):
+    algo, _ = trained(distral(variant))
+    saved = algo.save_to_path(str(tmp_path))
+    distilled = algo.module_weights()["distilled"]
+    algo.stop()
+    new = {"far": {**TASKS["right"], "env_config": {**TASKS["right"]["env_config"], "task": 3}}}
+    started = distral(variant, tasks=new, init_from=saved).build_algo()
+    modules = started.module_weights()
+    assert all((modules["distilled"][name] == distilled[name]).all() for name in distilled)
+    head = np.asarray(modules["far"]["network.policy_head.weight"])
+    if variant == "kl_ent_1col":
+        assert (head == np.asarray(distilled["network.policy_head.weight"])).all()
+    else:
+        assert (head == 0).all()
+    started.train()
+    started.stop()
+    with pytest.raises(DistillError, match="another network"):
+        distral(variant, tasks=new, network={"type": "mlp", "hiddens": [9]}, init_from=saved).validate()
+
+
+@pytest.mark.timeout(400)
+def test_that_two_learners_and_two_runners_keep_equal_weights():
+    config = distral("kl_ent_2col").learners(num_learners=2).env_runners(num_env_runners=2)
+    algo, _ = trained(config, iterations=6)
+
+    def of(learner):
+        return {
+            f"{module_id}.{name}": value.detach().numpy()
+            for module_id in learner.module.keys()
+            for name, value in learner.module[module_id].state_dict().items()
+        }
+
+    first, second = (result.get() for result in algo.learner_group.foreach_learner(of))
+    assert same(first, second)
+    algo.stop()
+
+
+@pytest.mark.parametrize("who", ["policies", "distilled"])
+def test_that_a_checkpoints_policies_act(who, tmp_path):
+    algo, _ = trained(distral("kl_ent_2col", network=LSTM), iterations=1)
+    saved = algo.save_to_path(str(tmp_path))
+    algo.stop()
+    actor = TrainedPolicies(saved).actor(list(TASKS), 5, who)
+    observations = {
+        task: np.zeros((5, *TwoRoomsEnv(**spec["env_config"]).observation_space.shape), np.float32)
+        for task, spec in TASKS.items()
+    }
+    actor.see_begins({task: np.ones(5, np.bool_) for task in TASKS})
+    actions = actor(observations, 0.0, np.random.default_rng(0))
+    assert {task: chosen.shape for task, chosen in actions.items()} == dict.fromkeys(TASKS, (5,))
+
+
+@pytest.mark.slow
+def test_that_the_distilled_policy_keeps_its_direction_in_the_corridor():
+    tasks = {
+        f"goal_{i}": {"env": "rllib_distill/TwoRooms-v0", "env_config": {"task": i, "observation": "state"}}
+        for i in range(4)
+    }
+    config = (
+        tabular(
+            alpha=1.0,
+            train_batch_size_per_learner=4000,
+            replay_ratio=1.0,
+            replay_capacity=1000,
+            num_steps_per_task_before_learning=1000,
+            target_network_update_freq=1,
+        )
+        .multi_task(tasks=tasks, num_envs_per_task=10)
+        .env_runners(rollout_fragment_length=100)
+    )
+    algo, result = trained(config, iterations=120)
+    assert (
+        np.mean(list(result["env_runners"]["agent_episode_returns_mean"].values())) > 0.2
+    )  # the optimum: 0.37
+    table = np.asarray(algo.module_weights()["distilled"]["network.policy_head.weight"])
+    algo.stop()
+    rooms = TwoRoomsEnv(observation="state").map
+    right, left = rooms_action("right"), rooms_action("left")
+    for came, back in ((right, left), (left, right)):
+        for state in rooms.corridor_states(came):
+            logits = table[:, state]
+            assert logits[came] - logits[back] > np.log(5.0)
+
+
+def rooms_action(name):
+    return [meaning.lower() for meaning in TwoRoomsEnv().get_action_meanings()].index(name)

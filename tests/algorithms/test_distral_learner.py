@@ -1,0 +1,203 @@
+"""The losses of Distral's learners, beside slow loops; who gets gradients from which part."""
+
+import numpy as np
+import pytest
+import torch
+
+from rllib_distill.algorithms.common.fragment_data import FragmentData
+from rllib_distill.algorithms.distral.tabular import visit_weights
+from rllib_distill.sampling import MultiTaskEnvRunner
+from tests.algorithms.distral_tasks import TASKS, WRAPPED, distral, soft_q, tabular
+
+GAMMA, ALPHA, BETA = 0.9, 0.5, 4.0
+LSTM = {"type": "mlp", "hiddens": [8], "lstm": 4}
+VARIANTS = ["a3c", "a3c_multitask", "a3c_2col", "kl_1col", "kl_2col", "kl_ent_1col", "kl_ent_2col"]
+
+
+def learner_and_sample(config, samples=3):
+    """A learner, and trajectories that its own weights played."""
+    learner = config.build_learner()
+    runner = MultiTaskEnvRunner(config=config)
+    runner.module.set_state(learner.module.get_state())
+    for _ in range(samples - 1):
+        runner.sample()
+    for fragment in runner.sample():
+        learner.memory.add(fragment)
+    runner.stop()
+    return learner, learner.draw_minibatch()
+
+
+@pytest.mark.parametrize("network", [{"type": "mlp", "hiddens": [8]}, LSTM])
+@pytest.mark.parametrize("tasks", [TASKS, WRAPPED], ids=["same_step", "next_step"])
+def test_that_the_learner_computes_what_the_runner_did(tasks, network):
+    learner, batch = learner_and_sample(distral("kl_ent_2col", tasks=tasks, network=network))
+    outputs = learner.module.forward_train(batch)
+    log_probs = torch.log_softmax(outputs.logits[:, :-1], -1).gather(-1, batch.actions[..., None])[..., 0]
+    assert batch.truncations.any()
+    torch.testing.assert_close(log_probs[batch.valid], batch.behaviour_log_probs[batch.valid])
+
+
+def slow_losses(learner, batch):
+    """Equations (9) and (10) on policy, one row at a time."""
+    config, module = learner.config, learner.module
+    outputs = module.forward_train(batch)
+    final = module.at_final_observations(batch, outputs)
+    pi = torch.softmax(outputs.logits, -1).detach().numpy()
+    pi_0 = torch.softmax(outputs.distilled_logits, -1).detach().numpy()
+    values = outputs.values.detach().numpy()
+    losses = {}
+    for n, task in enumerate(batch.tasks):
+        rows, distilled_rows = [], []
+        for b in range(batch.actions.shape[2]):
+            following = values[n, -1, b]
+            for t in reversed(range(batch.actions.shape[1])):
+                if not batch.valid[n, t, b]:
+                    following = values[n, t, b]  # the last observation of the episode that ended before
+                    continue
+                a = batch.actions[n, t, b]
+                reward = batch.rewards[n, t, b].item()
+                reward += ALPHA / BETA * np.log(pi_0[n, t, b, a]) - np.log(pi[n, t, b, a]) / BETA
+                if batch.terminations[n, t, b]:
+                    following = 0.0
+                elif batch.truncations[n, t, b]:
+                    following = values[n, t + 1, b]
+                    for k in range(batch.final_rows.shape[1]):
+                        if (
+                            batch.final_valid[n, k]
+                            and batch.final_rows[n, k] == t * batch.actions.shape[2] + b
+                        ):
+                            following = final.values[n, 0, k].item()
+                target = reward + GAMMA * following
+                advantage = target - values[n, t, b]
+                rows.append(-np.log(pi[n, t, b, a]) * advantage + config.vf_loss_coeff * 0.5 * advantage**2)
+                distilled_rows.append(-ALPHA / BETA * (pi[n, t, b] * np.log(pi_0[n, t, b])).sum())
+                following = target
+        losses[task] = np.mean(rows)
+        losses["distilled"] = losses.get("distilled", 0.0) + np.mean(distilled_rows)
+    return losses
+
+
+@pytest.mark.parametrize("network", [{"type": "mlp", "hiddens": [8]}, LSTM])
+@pytest.mark.parametrize("tasks", [TASKS, WRAPPED], ids=["same_step", "next_step"])
+@pytest.mark.parametrize("variant", ["kl_ent_1col", "kl_ent_2col"])
+def test_that_on_policy_losses_are_the_papers(variant, tasks, network):
+    config = distral(variant, tasks=tasks, network=network, alpha=ALPHA, beta=BETA, gamma=GAMMA)
+    learner, batch = learner_and_sample(config)
+    losses = learner.compute_losses(fwd_out=learner.module.forward_train(batch), batch=batch)
+    expected = slow_losses(learner, batch)
+    assert losses.keys() == expected.keys()
+    for module_id, loss in losses.items():
+        assert loss.item() == pytest.approx(expected[module_id], rel=1e-4)
+
+
+def gradient_norms(learner, loss):
+    """Module id -> norm of the loss's gradient."""
+    for module in learner.module.values():
+        module.zero_grad()
+    loss.backward(retain_graph=True)
+    return {
+        module_id: sum(
+            float(p.grad.norm()) for p in learner.module[module_id].parameters() if p.grad is not None
+        )
+        for module_id in learner.module.keys()
+    }
+
+
+@pytest.mark.parametrize("variant", ["a3c_2col", "kl_2col", "kl_ent_2col"])
+def test_that_returns_shape_the_distilled_column_of_two(variant):
+    learner, batch = learner_and_sample(distral(variant))
+    losses = learner.compute_losses(fwd_out=learner.module.forward_train(batch), batch=batch)
+    norms = gradient_norms(learner, losses["left"])
+    assert norms["left"] > 0 and norms["distilled"] > 0 and norms["right"] == 0
+
+
+@pytest.mark.parametrize("variant", ["kl_1col", "kl_ent_1col"])
+def test_that_returns_do_not_reach_the_distilled_policy_from_one_column(variant):
+    learner, batch = learner_and_sample(distral(variant))
+    losses = learner.compute_losses(fwd_out=learner.module.forward_train(batch), batch=batch)
+    norms = gradient_norms(learner, losses["left"])
+    assert norms["left"] > 0 and norms["distilled"] == 0 and norms["right"] == 0
+
+
+@pytest.mark.parametrize("variant", ["kl_1col", "kl_2col"])
+def test_that_the_distilled_policys_loss_moves_nobody_else(variant):
+    learner, batch = learner_and_sample(distral(variant))
+    with torch.no_grad():  # so that pi_i is not pi_0
+        for parameter in learner.module["left"].parameters():
+            parameter += torch.randn_like(parameter)
+    losses = learner.compute_losses(fwd_out=learner.module.forward_train(batch), batch=batch)
+    norms = gradient_norms(learner, losses["distilled"])
+    assert norms["distilled"] > 0 and norms["left"] == 0 and norms["right"] == 0
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_that_every_variant_learns_with_the_modules_it_needs(variant):
+    config = distral(variant)
+    learner, _ = learner_and_sample(config, samples=1)
+    wanted = {
+        "a3c": {"left", "right"},
+        "a3c_multitask": {"distilled"},
+    }.get(variant, {"left", "right", "distilled"})
+    assert set(learner.module.keys()) == wanted
+    runner = MultiTaskEnvRunner(config=config)
+    before = {module_id: learner.module[module_id].get_state() for module_id in wanted}
+    for _ in range(2):
+        learner.update(training_data=FragmentData([(0, runner.sample())]), num_minibatches=1)
+    runner.stop()
+    for module_id in wanted:
+        after = learner.module[module_id].get_state()
+        assert any((before[module_id][name] != after[name]).any() for name in after), module_id
+
+
+def test_that_a_rank_without_a_sample_follows_the_others():
+    learner = distral().build_learner()
+    before = learner.module["left"].get_state()
+    learner.update(num_minibatches=1)
+    after = learner.module["left"].get_state()
+    assert all((before[name] == after[name]).all() for name in after)
+
+
+def test_that_each_task_has_its_own_coefficients():
+    learner = distral(alpha={"left": 0.25, "right": 1.0}, beta={"left": 2.0, "right": 8.0}).build_learner()
+    assert learner.alpha.flatten().tolist() == [0.25, 1.0]
+    assert learner.beta.flatten().tolist() == [2.0, 8.0]
+
+
+def test_that_soft_q_steps_do_not_touch_the_distilled_policy_and_distillation_not_q():
+    learner, batch = learner_and_sample(soft_q())
+    with torch.no_grad():
+        for module in learner.module.values():
+            for parameter in module.network.parameters():
+                parameter += 0.1 * torch.randn_like(parameter)
+    q_losses = learner._q_losses(batch)
+    assert gradient_norms(learner, sum(q_losses.values()))["distilled"] == 0
+    norms = gradient_norms(learner, learner._distillation_loss(batch))
+    assert norms["distilled"] > 0 and norms["left"] == 0
+
+
+def test_that_soft_q_without_distillation_has_a_uniform_prior_and_no_distilled_module():
+    learner, batch = learner_and_sample(soft_q(distil=False))
+    assert set(learner.module.keys()) == {"left", "right"}
+    outputs = learner._targets(batch.observations, batch.tasks, batch.state, batch.begins)
+    # Q is 0 at first: V = (1 / beta) log sum_a (1 / A)^alpha = 0 with alpha = 1
+    torch.testing.assert_close(learner._soft_values(outputs), torch.zeros_like(outputs.values))
+
+
+def test_that_a_table_moves_as_so_many_steps_one_by_one_would():
+    entries, valid = torch.tensor([[3, 3], [3, 0]]), torch.tensor([[True, True], [True, False]])
+    weights = visit_weights(entries, valid, 0.1)
+    assert weights[0, 0].item() == pytest.approx((1 - 0.9**3) / 0.3)
+    assert weights[1, 1].item() == 0.0
+    value, target = 1.0, 5.0
+    for _ in range(3):
+        value += 0.1 * (target - value)
+    assert 1.0 + 0.1 * 3 * weights[0, 0].item() * (target - 1.0) == pytest.approx(value)
+
+
+def test_that_tabular_entries_that_nobody_visited_stay_where_they_are():
+    learner, batch = learner_and_sample(tabular())
+    learner._uncompiled_update(batch)
+    table = learner.module["left"].network.policy_head.weight
+    states = batch.observations[0, :-1].flatten(0, 1).byte().argmax(-1)
+    unvisited = [s for s in range(table.shape[1]) if s not in states.tolist()]
+    assert unvisited and (table[:, unvisited] == 0).all() and (table != 0).any()

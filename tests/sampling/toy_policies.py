@@ -1,0 +1,72 @@
+"""Policies with a memory that is easy to follow, for tasks of `counting_env`."""
+
+import numpy as np
+import torch
+from gymnasium.vector import SyncVectorEnv
+
+from rllib_distill.sampling.policy_actor import PolicyActor
+from rllib_distill.sampling.task_envs import TaskEnvs
+from rllib_distill.tasks import TaskSet
+from tests.sampling.counting_env import NAMED_TASKS, NamedEnv
+
+SPACES = TaskSet.from_config(NAMED_TASKS).shared()
+TASKS = tuple(NAMED_TASKS)
+STATE_SIZE = 2
+
+
+class ToyPolicies:
+    """A leaky sum of what an episode has shown; each task has weights of its own.
+
+    Attributes:
+        asked: The tasks of every forward.
+    """
+
+    def __init__(self, seed=0, forgets=True):
+        generator = torch.Generator().manual_seed(seed)
+        self.forgets = forgets
+        size, num_actions = SPACES.observation_space.shape[0], SPACES.num_actions
+        self.to_state = {task: torch.randn(size, STATE_SIZE, generator=generator) for task in TASKS}
+        self.to_logits = {task: torch.randn(STATE_SIZE, num_actions, generator=generator) for task in TASKS}
+        self.asked = []
+
+    def over_time(self, observations, tasks, state, begins):
+        """`(N, T, B, ...)` -> logits `(N, T, B, A)` and states `(N, T, B, S)`."""
+        self.asked.append((tasks, tuple(observations.shape)))
+        into = torch.stack([self.to_state[task] for task in tasks])[:, None]
+        out = torch.stack([self.to_logits[task] for task in tasks])[:, None]
+        seen = torch.sin(observations.float()) @ into
+        states = []
+        for t in range(observations.shape[1]):
+            if self.forgets:
+                state = state.masked_fill(begins[:, t, :, None], 0.0)
+            state = 0.7 * state + seen[:, t]
+            states.append(state)
+        states = torch.stack(states, 1)
+        return states @ out, states
+
+    def __call__(self, observations, tasks, state, begins):
+        """A `PolicyForward`."""
+        logits, states = self.over_time(observations, tasks, state, begins)
+        return logits[:, 0], states[:, 0]
+
+    def log_probs(self, trajectories):
+        """log pi(a|s) of what was done, `(N, T, B)`, over legal actions."""
+        rows = trajectories.observations[:, :-1], trajectories.tasks
+        logits = self.over_time(*rows, trajectories.state, trajectories.begins)[0]
+        legal = torch.from_numpy(np.stack([SPACES.legal_actions[task] for task in trajectories.tasks]))
+        logits = logits.masked_fill(~legal[:, None, None], -torch.inf)
+        return logits.log_softmax(-1).gather(-1, trajectories.actions[..., None])[..., 0]
+
+
+def make_actor(forward, num_envs=3, *, draws=True):
+    return PolicyActor(forward, SPACES, num_envs, STATE_SIZE, draws=draws)
+
+
+def make_envs(mode, num_envs=3):
+    """Task -> its environments, of the two tasks of `counting_env`."""
+    made = {}
+    for i, (task, settings) in enumerate(NAMED_TASKS.items()):
+        makers = [lambda options=settings["env_config"]: NamedEnv(**options)] * num_envs
+        made[task] = TaskEnvs(SyncVectorEnv(makers, copy=False, autoreset_mode=mode))
+        made[task].reset(seed=10 * i)
+    return made
