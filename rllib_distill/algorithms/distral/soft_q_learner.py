@@ -17,7 +17,7 @@ from rllib_distill.sampling import SequenceReplay, Trajectories
 
 
 class SoftQLearner(TaskPoliciesLearner):
-    """Every minibatch makes two steps: of the Q-functions, then, with the new ones, of the distilled policy."""
+    """A minibatch makes two steps: of the Q-functions, then, with the new ones, of the distilled policy."""
 
     memory: SequenceReplay
 
@@ -72,7 +72,7 @@ class SoftQLearner(TaskPoliciesLearner):
 
     @torch.no_grad()
     def _q_targets(self, batch: Trajectories) -> Tensor:
-        """Equations (3) and (4) over `n_step` steps, `(N, T, B)`; truncated episodes are bootstrapped from."""
+        """(3) and (4) over `n_step` steps, `(N, T, B)`; truncated episodes are bootstrapped from."""
         outputs = self._targets(batch.observations, batch.tasks, batch.state, batch.begins)
         values = self._soft_values(outputs)
         final = self.module.at_final_observations(batch, outputs, self._targets)
