@@ -49,7 +49,7 @@ class TaskPoliciesLearner(ColumnarLearner):
 
 
 def mean_of_rows(values: Tensor, valid: Tensor) -> Tensor:
-    """Each task's mean `(N,)` over the rows `(N, T, B)` that are transitions; 0 if a short sample has none."""
+    """Each task's mean `(N,)` over the rows `(N, T, B)` that are transitions; 0 where there are none."""
     total: Any = (values * valid).flatten(1).sum(1)
     return total / valid.flatten(1).sum(1).clamp(min=1)
 
