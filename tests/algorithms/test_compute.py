@@ -13,7 +13,7 @@ from rllib_distill.algorithms.common.fragment_data import FragmentData
 from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
 from rllib_distill.algorithms.common.optimizer_memory import lay_out_as_parameters
 from rllib_distill.algorithms.common.optimizers import make_optimizer
-from rllib_distill.algorithms.common.task_modules import _default_network
+from rllib_distill.algorithms.common.task_modules import default_network
 from rllib_distill.sampling import MultiTaskEnvRunner
 from tests.algorithms.test_learner import build
 
@@ -46,7 +46,7 @@ def empty_learner(config):
     ],
 )
 def test_that_the_default_network_fits_the_observations(shape, network):
-    assert _default_network(shape) == {"type": network}
+    assert default_network(shape) == {"type": network}
 
 
 # -- mixed precision -----------------------------------------------------------------------------------------
