@@ -28,7 +28,7 @@ def test_that_no_arguments_print_help(rllib):
 
 def test_that_algorithms_are_listed(rllib):
     outcome = rllib("algorithms")
-    assert outcome.code == 0 and "ActorMimic, MultiTaskDQN" in outcome.out and "PPO" in outcome.out
+    assert outcome.code == 0 and "ActorMimic, Distral, MultiTaskDQN" in outcome.out and "PPO" in outcome.out
 
 
 def test_that_no_flag_is_both_refused_and_there(rllib):
