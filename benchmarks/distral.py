@@ -75,6 +75,13 @@ class StockIMPALASide(AlgorithmSide):
         )
         super().__init__(config, ExitStack(), num_cpus=2 + num_env_runners)  # its aggregator has one, too
 
+    def run(self) -> float:
+        """Iterations until a fragment has come: there are none in the first seconds, nor in every one after."""
+        steps = 0.0
+        while not steps:
+            steps = super().run()
+        return steps
+
 
 def _as_float(env: Any) -> Any:
     return DtypeObservation(env, np.float32)

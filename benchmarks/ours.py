@@ -135,7 +135,8 @@ class AlgorithmSide:
     def run(self) -> float:
         """One iteration, of one second by default."""
         before = self._env_steps
-        self._env_steps = self.algo.train()[ENV_RUNNER_RESULTS][NUM_ENV_STEPS_SAMPLED_LIFETIME]
+        results = self.algo.train()[ENV_RUNNER_RESULTS]
+        self._env_steps = results.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0.0)
         return self._env_steps - before
 
     def peak_mb_of_helpers(self) -> float:
