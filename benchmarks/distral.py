@@ -76,7 +76,7 @@ class StockIMPALASide(AlgorithmSide):
         super().__init__(config, ExitStack(), num_cpus=2 + num_env_runners)  # its aggregator has one, too
 
     def run(self) -> float:
-        """Iterations until a fragment has come: there are none in the first seconds, nor in every one after."""
+        """Iterations until a fragment has come: the first takes seconds, the later ones come now and then."""
         steps = 0.0
         while not steps:
             steps = super().run()
