@@ -14,7 +14,7 @@ from rllib_distill.evaluation.recorded_run import RecordedRun
 from rllib_distill.evaluation.results_page import ResultsPage, Section
 
 _PAGE_KEYS = ("title", "text", "sections")
-_CURVE_KEYS = ("threshold", "from_env_steps", "labels")
+_CURVE_KEYS = ("threshold", "from_env_steps", "labels", "best_of")
 _SECTION_KEYS = ("title", "text", "runs", "rows", "kind", *_CURVE_KEYS)
 _KINDS = ("scores", "stability", "curves")
 
@@ -40,6 +40,7 @@ def read_page(path: Path) -> ResultsPage:
                 threshold: 0.8                       # a mean return; the env steps until it are compared
                 from_env_steps: 100000               # where the area under a curve begins, default 0
                 labels: {kl_2col: KL with 2 columns} # nicer names of rows
+                best_of: [beta]                      # settings among rows of which the best values are shown
 
     Raises:
         DistillError: What is wrong with the file, or with a run.
@@ -83,7 +84,8 @@ def _curve_options(section: Mapping[str, Any], where: str) -> CurveOptions:
             f"{where}: labels is {labels!r}; it must map rows to texts, e.g. {{kl_2col: KL with 2 columns}}."
         )
     nicer = {setting_text(row): label for row, label in labels.items()}  # 0.5: is no text in YAML
-    return CurveOptions(_number(section, "threshold", where), start, nicer)
+    best_of = _texts(section, "best_of", where)
+    return CurveOptions(_number(section, "threshold", where), start, nicer, best_of)
 
 
 def _number(spec: Mapping[str, Any], key: str, where: str) -> float | None:

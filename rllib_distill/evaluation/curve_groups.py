@@ -1,7 +1,7 @@
 """Runs of equal settings as curves: one per seed and task, and what they come to."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import median
 
@@ -21,11 +21,13 @@ class CurveOptions:
         threshold: A mean return; how long it takes to reach it is compared. None: nothing is.
         from_env_steps: Where areas begin.
         labels: Label of a row, which is its settings' values joined by commas -> a nicer one.
+        best_of: Settings among a row's of which only the best values are shown: those with the largest area.
     """
 
     threshold: float | None = None
     from_env_steps: float = 0.0
     labels: Mapping[str, str] = field(default_factory=dict)
+    best_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class CurveGroup:
         runs: One per seed.
         start: The env step where areas begin.
         end: And where they end.
+        candidates: The areas of all values of the settings that this row is the best of, itself among them.
     """
 
     label: str
@@ -45,6 +48,7 @@ class CurveGroup:
     runs: Sequence[RecordedRun]
     start: float
     end: float
+    candidates: tuple[float, ...] = ()
 
     @cached_property
     def curves(self) -> list[Curve]:
@@ -89,22 +93,38 @@ def curve_groups(runs: Sequence[RecordedRun], keys: Sequence[str], options: Curv
 
     Raises:
         DistillError: See `group_runs`; or a run has no curve of a task, or made no env steps where areas are
-            taken; or a label is of no row, or of two.
+            taken; or a label is of no row, or of two; or `best_of` has what is no key, or all of them.
     """
     groups = group_runs(runs, keys)
     _check_curves(runs)
+    _check_best_of(options.best_of, keys)
     end = _common_end(runs, options.from_env_steps)
-    rows = [
-        CurveGroup(label, place, group.runs, options.from_env_steps, end)
-        for place, (label, group) in enumerate(zip(_labels(groups, options.labels), groups, strict=True))
-    ]
-    return sorted(rows, key=lambda row: -row.area)
+    rows: dict[tuple[str, ...], list[CurveGroup]] = {}
+    for label, group in zip(_labels(groups, options.labels), groups, strict=True):
+        kept = [text for key, text in zip(keys, group.labels, strict=True) if key not in options.best_of]
+        row = CurveGroup(label, 0, group.runs, options.from_env_steps, end)
+        rows.setdefault(tuple(kept) if options.best_of else group.labels, []).append(row)
+    best = [_best(row, place) for place, row in enumerate(rows.values())]
+    return sorted(best, key=lambda row: -row.area)
 
 
 def curve_of(run: RecordedRun, task: str) -> Curve:
     """A task's training returns."""
     steps, returns = run.training_curve(task)
     return Curve(np.array(steps, np.float64), np.array(returns, np.float64))
+
+
+def _best(candidates: Sequence[CurveGroup], place: int) -> CurveGroup:
+    areas = tuple(row.area for row in candidates)
+    return replace(candidates[areas.index(max(areas))], place=place, candidates=areas)
+
+
+def _check_best_of(best_of: Sequence[str], keys: Sequence[str]) -> None:
+    for key in best_of:
+        if key not in keys:
+            raise DistillError(f"best_of has {key!r}, which rows has not. {nearest(key, keys)}")
+    if best_of and set(best_of) == set(keys):
+        raise DistillError(f"best_of has all of rows, {list(keys)!r}; leave out what is to be compared.")
 
 
 def _check_curves(runs: Sequence[RecordedRun]) -> None:

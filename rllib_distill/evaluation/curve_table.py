@@ -32,7 +32,8 @@ class CurveTable:
         """The table and a note on how to read it."""
         level = self._options.threshold
         reached = [] if level is None else [f"env steps to {level:g}"]
-        header = [self._name, "area under the curve", "final return", *reached, "seeds", "env steps"]
+        others = ["areas of all settings"] if self._options.best_of else []
+        header = [self._name, "area under the curve", "final return", *reached, *others, "seeds", "env steps"]
         rows = [self._row(group) for group in self._groups]
         return f"{markdown_table(header, rows, 1)}\n\n{self._note()}"
 
@@ -49,16 +50,25 @@ class CurveTable:
             self._mean_text(group.areas),
             self._mean_text(group.final_returns),
             *([] if level is None else [reached]),
+            *([self._range_text(group.candidates)] if self._options.best_of else []),
             str(len(group.runs)),
             steps_text(fmean(curve.end for curve in group.curves)),
         ]
 
     def _mean_text(self, of_seeds: Sequence[float]) -> str:
-        """Mean and, of several seeds, standard deviation, all in the table with equally many decimals."""
+        """Mean and, of several seeds, standard deviation."""
+        mean = number_text(fmean(of_seeds), self._digits)
+        return mean if len(of_seeds) == 1 else f"{mean} ± {number_text(pstdev(of_seeds), self._digits)}"
+
+    def _range_text(self, areas: Sequence[float]) -> str:
+        """The least and the largest."""
+        return f"{number_text(min(areas), self._digits)} to {number_text(max(areas), self._digits)}"
+
+    @property
+    def _digits(self) -> int:
+        """Decimals, equally many in all the table."""
         largest = max(max(map(abs, group.areas)) for group in self._groups)
-        digits = max(0, 3 - math.floor(math.log10(max(largest, 1.0))))
-        mean = number_text(fmean(of_seeds), digits)
-        return mean if len(of_seeds) == 1 else f"{mean} ± {number_text(pstdev(of_seeds), digits)}"
+        return max(0, 3 - math.floor(math.log10(max(largest, 1.0))))
 
     def _note(self) -> str:
         group, level = self._groups[0], self._options.threshold
@@ -71,5 +81,13 @@ class CurveTable:
             notes.append(
                 f"Env steps to {level:g}: until the mean return, over five points of the curve, first is at "
                 "least that; the median of the seeds, one that never gets there being the last."
+            )
+        if self._options.best_of:
+            keys, most = (
+                " and ".join(self._options.best_of),
+                max(len(group.candidates) for group in self._groups),
+            )
+            notes.append(
+                f"Of the values of {keys}, the best by area are shown, out of up to {most} that were tried."
             )
         return " ".join(notes)

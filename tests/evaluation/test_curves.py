@@ -111,6 +111,26 @@ def test_that_env_steps_until_a_threshold_are_the_median_of_the_seeds(table):
     assert [row[3] for row in rows] == ["700", "-"]
 
 
+def test_that_of_some_settings_only_the_best_values_are_shown(table):
+    runs = {
+        f"{variant}{beta}": distral(variant, [0, 10], a=[area, area])
+        for variant, beta, area in (("a3c", 1, 3), ("a3c", 2, 1), ("kl_2col", 1, 4), ("kl_2col", 2, 5))
+    }
+    for name, content in runs.items():
+        content["config"]["beta"] = int(name[-1])
+    curves = table(("variant", "beta"), CurveOptions(best_of=("beta",)), **runs)
+    header, rows, note = rows_of(curves.to_markdown())
+    assert header[3] == "areas of all settings"
+    assert [(row[0], row[3]) for row in rows] == [
+        ("kl_2col, 2", "4.000 to 5.000"),
+        ("a3c, 1", "1.000 to 3.000"),
+    ]
+    assert "Of the values of beta, the best by area are shown, out of up to 2" in note
+    for best_of, match in ((("lr",), "'lr', which rows has not"), (("beta", "variant"), "all of rows")):
+        with pytest.raises(DistillError, match=match):
+            table(("variant", "beta"), CurveOptions(best_of=best_of), **runs)
+
+
 def test_that_decimals_fit_the_largest_area(table):
     runs = {"x": distral("a3c", [0, 10], a=[350, 351]), "y": distral("kl_2col", [0, 10], a=[2, 2])}
     _, rows, _ = rows_of(table(**runs).to_markdown())
