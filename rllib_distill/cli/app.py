@@ -70,8 +70,14 @@ def evaluate(
         typer.Option(help="Instead, what ends within so many steps; 125000 in the Atari papers.", min=1),
     ] = None,
     epsilon: Annotated[
-        float, typer.Option(help="Chance of a random action; 0.05 in the Atari papers.", min=0.0, max=1.0)
-    ] = 0.01,
+        float | None,
+        typer.Option(
+            help="Chance of a random action; 0.05 in the Atari papers.",
+            show_default="the config's evaluation_epsilon",
+            min=0.0,
+            max=1.0,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of environments and chance.", min=0)] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Also write the scores to this .json or .csv file.")

@@ -31,13 +31,13 @@ class ReportOptions:
     Attributes:
         episodes: Of every task by every player.
         steps: Instead, what ends within so many steps of every task by every player.
-        epsilon: Chance of a random action.
+        epsilon: Chance of a random action; None: the config's `evaluation_epsilon`.
         seed: Of environments and chance.
     """
 
     episodes: int = 100
     steps: int | None = None
-    epsilon: float = 0.01
+    epsilon: float | None = None
     seed: int = 0
 
     @property
@@ -189,8 +189,9 @@ def _report(spec: Any) -> ReportOptions | None:
     if report.steps is not None:
         _count("report: steps", report.steps, least=1)
     _count("report: seed", report.seed, least=0)
-    if isinstance(report.epsilon, bool | str) or not 0 <= report.epsilon <= 1:
-        raise DistillError(f"report: epsilon is {report.epsilon!r}; it must be a number from 0 to 1.")
+    epsilon = report.epsilon
+    if epsilon is not None and (isinstance(epsilon, bool | str) or not 0 <= epsilon <= 1):
+        raise DistillError(f"report: epsilon is {epsilon!r}; it must be a number from 0 to 1.")
     return report
 
 

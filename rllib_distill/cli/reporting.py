@@ -46,7 +46,7 @@ def play_with_progress(console: Console, checkpoint: Path, options: ReportOption
         options: How to play.
         command: That the user gave, for the record.
     """
-    what = f"playing {options.amount} of every game"
+    what = f"playing {options.amount} of every task"
     settings: dict[str, Any] = {**vars(options), "command": command}
     if not console.is_terminal:
         console.print(what)

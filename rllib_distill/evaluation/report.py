@@ -90,7 +90,7 @@ def make_report(
     *,
     episodes: int = 100,
     steps: int | None = None,
-    epsilon: float = 0.01,
+    epsilon: float | None = None,
     seed: int = 0,
     command: str = "",
     on_progress: Callable[[int, int], None] = lambda done, of: None,
@@ -103,7 +103,7 @@ def make_report(
         checkpoint: Its folder.
         episodes: Per player and task.
         steps: Instead of so many episodes, an epoch of so many steps; the papers' have 125,000.
-        epsilon: Chance of a random action; the papers' is 0.05.
+        epsilon: Chance of a random action; the papers' is 0.05. None: the config's `evaluation_epsilon`.
         seed: Of environments and chance.
         command: That the user gave, for the record.
         on_progress: Told how many of how many games are finished.
@@ -113,6 +113,7 @@ def make_report(
     """
     policies = TrainedPolicies(checkpoint)
     config = policies.config
+    epsilon = config.evaluation_epsilon if epsilon is None else epsilon
     players: dict[str, Player] = {RANDOM: RandomPlayer()}
     if config.expert_modules:
         players[EXPERT] = PolicyPlayer(str(checkpoint.resolve()), "experts")

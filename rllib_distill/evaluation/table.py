@@ -22,7 +22,7 @@ def score_table(board: ScoreBoard, title: str = "") -> Table:
         caption=_caption(board) or None,
         caption_justify="left",
     )
-    table.add_column("game", no_wrap=True)
+    table.add_column("task", no_wrap=True)
     for player in board.players:
         table.add_column(player, justify="right")
     if board.measure is not None:

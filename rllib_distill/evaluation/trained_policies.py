@@ -10,6 +10,7 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 
 from rllib_distill.algorithms.common.multi_task_algorithm import MODULES_FOLDER
 from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
+from rllib_distill.algorithms.common.paths import newest_checkpoint
 from rllib_distill.errors import DistillError
 from rllib_distill.sampling.actors import Actor, JointActor, ModuleActor, module_forward
 from rllib_distill.sampling.policy_actor import PolicyActor
@@ -39,6 +40,11 @@ class TrainedPolicies:
             made_by = cloudpickle.loads(content)
             (config, *_), _ = made_by["ctor_args_and_kwargs"]
         except OSError as error:
+            inside = newest_checkpoint(self.path)
+            if inside is not None:
+                raise DistillError(
+                    f"{self.path} is the folder of a trial; its checkpoint is {inside}: give that."
+                ) from None
             raise DistillError(
                 f"Cannot read the checkpoint {self.path}: {error.strerror}. Give a folder that training "
                 "wrote, such as results/<experiment>/<trial>/checkpoint_000000."

@@ -8,7 +8,7 @@ from rllib_distill.networks.policy_network import (
     PolicyNetwork,
     PolicyOutputs,
     build_policy_network,
-    start_from_distilled_policy,
+    scale_logits,
 )
 from rllib_distill.networks.stacked_networks import StackedNetworks
 from rllib_distill.networks.task_policies import Parameterization, TaskPolicies, TaskPolicyOutputs
@@ -25,5 +25,5 @@ __all__ = [
     "TaskPolicyOutputs",
     "build_network",
     "build_policy_network",
-    "start_from_distilled_policy",
+    "scale_logits",
 ]

@@ -135,11 +135,14 @@ def build_policy_network(
     )
 
 
-def start_from_distilled_policy(task_network: PolicyNetwork) -> None:
-    """Zero the task column's last layer, so that its policy starts as pi_0^alpha normalised, eq (8).
+@torch.no_grad()
+def scale_logits(network: PolicyNetwork, factor: float) -> None:
+    """Multiply the network's logits by a factor, in its last layer.
 
-    Its other layers stay as they are: the first step moves the last layer, the next ones move all.
+    With 0 for a task's column its policy starts as pi_0^alpha normalised, eq (8); with 1 - alpha, if it has
+    the distilled policy's weights, as pi_0. Its other layers stay as they are: the first step moves the last
+    layer at least, the next ones move all.
     """
-    *_, output = (layer for layer in task_network.policy_head.modules() if isinstance(layer, nn.Linear))
+    *_, output = (layer for layer in network.policy_head.modules() if isinstance(layer, nn.Linear))
     for parameter in output.parameters():
-        nn.init.zeros_(parameter)
+        parameter.mul_(factor)

@@ -27,7 +27,8 @@ class TaskEnvs:
 
     Attributes:
         observations: `(B, *observation)`, the current ones.
-        begins: `(B,)` bool, which of them are the first of an episode.
+        begins: `(B,)` bool, which of them are the first of an episode, as the learner sees episodes: a memory
+            begins anew after each of `training_terminations`.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]):
@@ -92,9 +93,10 @@ class TaskEnvs:
         if fragment is not None:
             self._record(fragment, t, ended, step)
             fragment.valid[t] = valid
-        self.begins = ended
+        lost = np.logical_and(infos.get("training_terminations", terminations), ~ended)
+        self.begins = ended | lost
         if self._resets_next_step:
-            self.begins, self._ended = self._ended, ended
+            self.begins, self._ended = self._ended | lost, ended
         elif fragment is not None and truncations.any():
             for b in np.flatnonzero(truncations):
                 fragment.final_observations[t, int(b)] = np.array(infos["final_obs"][b])

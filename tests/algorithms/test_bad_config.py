@@ -6,7 +6,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from rllib_distill import DistralConfig
 from rllib_distill.algorithms.actor_mimic import ActorMimicConfig
+from rllib_distill.errors import DistillError
 from rllib_distill.experts import Expert
 from tests.sampling.counting_env import NAMED_TASKS, save_random_experts
 
@@ -47,6 +49,12 @@ ANY_ALGORITHM = [
     ("num_env_runners", "2", "num_env_runners"),
     ("num_env_runners", -1, "num_env_runners"),
     ("num_learners", "2", "num_learners"),
+    ("lr", [[5, 0.1], [10, 0.2]], "step 0"),
+    ("grad_clip", "40", "40.0"),
+    ("grad_clip", -1, "> 0"),
+    ("grad_clip_by", "size", "'global_norm'"),
+    ("max_requests_in_flight_per_env_runner", 0, ">= 1"),
+    ("max_requests_in_flight_per_env_runner", 1.5, "an integer"),
 ]
 ACTOR_MIMIC = [
     ("tau", 0, "> 0"),
@@ -87,6 +95,14 @@ DQN = [
     ("shared", "yes", "true or false"),
     ("target_network_update_freq", 0, ">= 1"),
 ]
+
+
+def test_that_rllibs_names_of_our_settings_are_told_from_ours():
+    config = DistralConfig().multi_task(tasks={"cart": "CartPole-v1"})
+    with pytest.raises(DistillError, match=r"model_config is \{'use_lstm': True\}; .* set e\.g\. network"):
+        config.copy().rl_module(model_config={"use_lstm": True}).validate()
+    with pytest.raises(DistillError, match=r"num_envs_per_env_runner is 4; .* num_envs_per_task \(16\)"):
+        config.env_runners(num_envs_per_env_runner=4).validate()
 
 
 @pytest.mark.parametrize(("key", "value", "allowed"), ANY_ALGORITHM + ACTOR_MIMIC)

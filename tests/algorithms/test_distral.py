@@ -1,12 +1,16 @@
 """Distral as a user runs it: training, evaluation, checkpoints, a head start, several processes."""
 
+import shutil
+
 import numpy as np
 import pytest
+import torch
 
+from rllib_distill import Distral
 from rllib_distill.errors import DistillError
 from rllib_distill.evaluation.trained_policies import TrainedPolicies
 from rllib_distill.tasks.two_rooms import TwoRoomsEnv
-from tests.algorithms.distral_tasks import TASKS, distral, soft_q, tabular
+from tests.algorithms.distral_tasks import TASKS, distral, learner_and_sample, soft_q, tabular
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 LSTM = {"type": "mlp", "hiddens": [8], "lstm": 4}
@@ -78,16 +82,40 @@ def test_that_new_tasks_start_from_a_distilled_policy(variant, tmp_path):
     if variant == "kl_ent_1col":
         assert (head == np.asarray(distilled["network.policy_head.weight"])).all()
     else:
-        assert (head == 0).all()
+        np.testing.assert_allclose(head, 0.5 * np.asarray(distilled["network.policy_head.weight"]))
     started.train()
+    again = started.save_to_path(str(tmp_path / "again"))
     started.stop()
     with pytest.raises(DistillError, match="another network"):
         distral(variant, tasks=new, network={"type": "mlp", "hiddens": [9]}, init_from=saved).validate()
+    with pytest.raises(DistillError, match=r"folder of a trial; its checkpoint is .*checkpoint_000000"):
+        (tmp_path / "trial" / "checkpoint_000000").mkdir(parents=True)
+        distral(variant, tasks=new, init_from=tmp_path / "trial").validate()
+    shutil.rmtree(saved + "/learner_group/learner/rl_module/distilled")
+    with pytest.raises(DistillError, match="checkpoint without a distilled policy"):
+        distral(variant, tasks=new, init_from=saved).validate()
+    shutil.rmtree(saved + "/learner_group")  # a checkpoint needs nothing of what it started from
+    Distral.from_checkpoint(again).stop()
+    TrainedPolicies(again).config.validate()
+
+
+def test_that_task_policies_start_as_the_distilled_policy(tmp_path):
+    algo, _ = trained(distral("kl_ent_2col"))
+    saved = algo.save_to_path(str(tmp_path))
+    algo.stop()
+    config = distral("kl_ent_2col", tasks=TASKS, init_from=saved, alpha={"left": 0.3, "right": 1.0})
+    learner, batch = learner_and_sample(config)
+    outputs = learner.module.forward_train(batch)
+    torch.testing.assert_close(outputs.logits, outputs.distilled_logits)
+    learner, batch = learner_and_sample(soft_q(tasks=TASKS, init_from=saved))
+    outputs = learner.module.forward_train(batch)
+    assert outputs.distilled_logits.any() and not outputs.task_outputs.any()  # no Q-values are logits
 
 
 @pytest.mark.timeout(400)
-def test_that_two_learners_and_two_runners_keep_equal_weights():
-    config = distral("kl_ent_2col").learners(num_learners=2).env_runners(num_env_runners=2)
+@pytest.mark.parametrize("config", [distral("kl_ent_2col"), soft_q()], ids=["actor_critic", "soft_q"])
+def test_that_two_learners_and_two_runners_keep_equal_weights(config):
+    config = config.copy(copy_frozen=False).learners(num_learners=2).env_runners(num_env_runners=2)
     algo, _ = trained(config, iterations=6)
 
     def of(learner):

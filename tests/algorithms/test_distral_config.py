@@ -1,10 +1,18 @@
 """What Distral's configs say, and refuse."""
 
+from dataclasses import replace
+from types import MappingProxyType
+
+import gymnasium as gym
+import numpy as np
 import pytest
+import torch
 
 from rllib_distill import DistralConfig, SoftQDistralConfig
+from rllib_distill.algorithms.distral.tabular import is_tabular
 from rllib_distill.algorithms.distral.variants import VARIANTS
-from tests.algorithms.distral_tasks import TASKS, distral, soft_q, tabular
+from tests.algorithms.distral_tasks import TASKS, distral, learner_and_sample, soft_q, tabular
+from tests.algorithms.tabular_envs import Walk
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -16,8 +24,14 @@ def test_that_a_variant_sets_alpha_and_columns_and_is_known_by_its_name(name):
 
 
 def test_that_files_choose_a_variant_and_may_change_its_alpha():
-    config = DistralConfig().update_from_dict({"alpha": 0.3, "variant": "kl_1col", "tasks": TASKS})
+    config = DistralConfig().update_from_dict({"alpha": 0.3, "variant": "kl_ent_1col", "tasks": TASKS})
     assert (config.alpha, config.parameterization, config.variant_name) == (0.3, "one_column", "kl_ent_1col")
+
+
+@pytest.mark.parametrize("other", [{"alpha": 0.3}, {"parameterization": "two_column"}])
+def test_that_nothing_beside_a_variant_makes_another_of_it(other, refused):
+    with refused("variant is 'kl_1col'", "'kl_ent_1col'" if "alpha" in other else "'kl_2col'"):
+        DistralConfig().update_from_dict({"variant": "kl_1col", **other})
 
 
 def test_that_modules_follow_the_variant_whatever_is_said_first():
@@ -45,7 +59,8 @@ def test_that_modules_follow_the_variant_whatever_is_said_first():
         ({"vf_loss_coeff": -1}, ("vf_loss_coeff", ">= 0")),
         ({"vtrace_clip_rho_threshold": 0}, ("vtrace_clip_rho_threshold", "> 0")),
         ({"epsilon": 0.1}, ("epsilon", "<= 0")),
-        ({"init_from": "nowhere"}, ("nowhere", "no checkpoint with a distilled policy")),
+        ({"init_from": "nowhere"}, ("nowhere", "does not exist", "checkpoint_000000")),
+        ({"train_batch_size_per_learner": 60}, ("60", "rollout_fragment_length", "num_envs_per_task")),
         ({"network": {"type": "mlp", "lstm": 0}}, ("lstm",)),
     ],
 )
@@ -108,7 +123,112 @@ def test_that_soft_q_refuses_a_wrong_value(training, parts, refused):
         soft_q(**training).validate()
 
 
+@pytest.mark.parametrize("config", [distral, soft_q])
+@pytest.mark.parametrize("tasks", [None, 5])
+def test_that_what_is_no_tasks_is_refused_before_their_coefficients(config, tasks, refused):
+    with refused(f"tasks is {tasks}", "e.g."):
+        config().multi_task(tasks=tasks).validate()
+
+
+@pytest.mark.parametrize("config", [distral, soft_q])
+def test_that_only_evaluation_may_be_greedy(config, refused):
+    with refused("explore is False", "evaluation_config"):
+        config().env_runners(explore=False).validate()
+    greedy = config().evaluation(evaluation_config={"explore": False})
+    greedy.validate()
+    greedy.get_evaluation_config_object().validate()
+
+
+def overridden(config, module_id="distilled", **values):
+    return config.rl_module(algorithm_config_overrides_per_module={module_id: values})
+
+
+@pytest.mark.parametrize("config", [distral, soft_q])
+def test_that_a_module_has_its_own_steps_and_nothing_else(config, refused):
+    own = DistralConfig.overrides(lr=0.002, optimizer={"eps": 1e-5}, grad_clip=None, grad_clip_by="norm")
+    valid = overridden(config(), **own)
+    valid.validate()
+    valid.get_evaluation_config_object().validate()
+    with refused("'gamma'", "'distilled'", "lr, optimizer, grad_clip, grad_clip_by"):
+        overridden(config(), gamma=0.5).validate()
+    with refused("'alpha'", "alpha={task: ...}"):
+        overridden(config(), "left", alpha=0.5).validate()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["left"], ("{distilled: {lr: 0.001}}",)),
+        ({"lfet": {"lr": 0.1}}, ("'lfet'", "Did you mean 'left'?")),
+        ({"left": 0.1}, ("'left' is 0.1", "mapping")),
+        ({"left": {"lr": "1e-3"}}, ("'left'", "lr", "0.001")),
+        ({"left": {"lr": [[1, 0.1], [2, 0.1]]}}, ("'left'", "lr", "step 0")),
+        ({"left": {"optimizer": {"epss": 1}}}, ("'left'", "'epss'", "'eps'")),
+        ({"left": {"grad_clip": 0}}, ("'left'", "grad_clip is 0", "> 0")),
+    ],
+)
+def test_that_wrong_overrides_are_refused(overrides, parts, refused):
+    with refused("algorithm_config_overrides_per_module", *parts):
+        distral().update_from_dict({"algorithm_config_overrides_per_module": overrides}).validate()
+
+
+def test_that_a_module_that_there_is_none_of_has_no_settings(refused):
+    with refused("'distilled'", "left, right"):
+        overridden(distral("a3c"), lr=0.1).validate()
+
+
+def test_that_one_module_alone_may_be_clipped():
+    learner, batch = learner_and_sample(overridden(distral(grad_clip=None), "left", grad_clip=1e-6))
+    losses = learner.compute_losses(fwd_out=learner.module.forward_train(batch), batch=batch)
+    clipped = learner.postprocess_gradients(learner.compute_gradients(losses))
+    norms = {
+        module_id: max(
+            clipped[learner.get_param_ref(p)].norm().item()
+            for p in learner.get_parameters(learner.module[module_id])
+        )
+        for module_id in ("left", "right")
+    }
+    assert 0 < norms["left"] <= 1.01e-6 < norms["right"]
+
+
+def test_that_no_memory_is_said_in_either_way():
+    soft_q(network={"type": "mlp", "hiddens": [8], "lstm": None}).validate()
+
+
+class Bytes(Walk):
+    def __init__(self):
+        super().__init__()
+        self.observation_space = gym.spaces.Box(0, 1, (6,), np.uint8)
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "MinAtar/Breakout-v1", Bytes, TASKS["left"]])
+def test_that_tables_want_one_hot_states(env, refused):
+    with refused("observe", "one-hot", "observation: state", "FlattenObservation"):
+        tabular(train_batch_size_per_learner=20).multi_task(tasks={"task": env}).validate()
+
+
+@pytest.mark.parametrize("wrong", [[1, 1, 0], [0, 0, 0], [0, 0.5, 0], [0, 1, 0.5]])
+def test_that_a_table_learns_from_no_other_states(wrong, refused):
+    learner, batch = learner_and_sample(tabular())
+    observations = torch.zeros_like(batch.observations, dtype=torch.float32)
+    observations[..., 2] = 1
+    valid = torch.ones_like(batch.valid)
+    assert (learner._states(replace(batch, observations=observations, valid=valid)) == 2).all()
+    observations[0, 1, 0, :3] = torch.tensor(wrong)
+    with refused("one-hot", "observation: state"):
+        learner._states(replace(batch, observations=observations, valid=valid))
+    valid[0, 1, 0] = False  # such a row has no state that would matter
+    learner._states(replace(batch, observations=observations, valid=valid))
+
+
+def test_that_any_mapping_may_be_a_network():
+    assert is_tabular(tabular(network=MappingProxyType({"type": "tabular"})))
+    assert not is_tabular(tabular(network=None))
+
+
 def test_that_tables_want_plain_gradient_descent(refused):
+    with refused("'left'", "lr", "set lr for all"):
+        overridden(tabular(), "left", lr=0.2).validate()
     with refused("optimizer", "sgd"):
         tabular(optimizer={"type": "adam"}).validate()
     with refused("lr is 1.5", "at most 1"):

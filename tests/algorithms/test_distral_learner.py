@@ -7,24 +7,12 @@ import torch
 from rllib_distill.algorithms.common.fragment_data import FragmentData
 from rllib_distill.algorithms.distral.tabular import visit_weights
 from rllib_distill.sampling import MultiTaskEnvRunner
-from tests.algorithms.distral_tasks import TASKS, WRAPPED, distral, soft_q, tabular
+from rllib_distill.tasks.two_rooms import TwoRoomsVectorEnv
+from tests.algorithms.distral_tasks import TASKS, WRAPPED, distral, learner_and_sample, soft_q, tabular
 
 GAMMA, ALPHA, BETA = 0.9, 0.5, 4.0
 LSTM = {"type": "mlp", "hiddens": [8], "lstm": 4}
 VARIANTS = ["a3c", "a3c_multitask", "a3c_2col", "kl_1col", "kl_2col", "kl_ent_1col", "kl_ent_2col"]
-
-
-def learner_and_sample(config, samples=3):
-    """A learner, and trajectories that its own weights played."""
-    learner = config.build_learner()
-    runner = MultiTaskEnvRunner(config=config)
-    runner.module.set_state(learner.module.get_state())
-    for _ in range(samples - 1):
-        runner.sample()
-    for fragment in runner.sample():
-        learner.memory.add(fragment)
-    runner.stop()
-    return learner, learner.draw_minibatch()
 
 
 @pytest.mark.parametrize("network", [{"type": "mlp", "hiddens": [8]}, LSTM])
@@ -35,6 +23,21 @@ def test_that_the_learner_computes_what_the_runner_did(tasks, network):
     log_probs = torch.log_softmax(outputs.logits[:, :-1], -1).gather(-1, batch.actions[..., None])[..., 0]
     assert batch.truncations.any()
     torch.testing.assert_close(log_probs[batch.valid], batch.behaviour_log_probs[batch.valid])
+
+
+def test_that_a_memory_begins_anew_after_a_lost_life(monkeypatch):
+    step, random = TwoRoomsVectorEnv.step, np.random.default_rng(0)
+
+    def losing_lives(self, actions):
+        *rest, terminations, truncations, infos = step(self, actions)
+        lost = terminations | (random.random(self.num_envs) < 0.3)
+        return *rest, terminations, truncations, {**infos, "training_terminations": lost}
+
+    monkeypatch.setattr(TwoRoomsVectorEnv, "step", losing_lives)
+    learner, batch = learner_and_sample(distral("kl_ent_2col", network=LSTM))
+    outputs = learner.module.forward_train(batch)
+    log_probs = torch.log_softmax(outputs.logits[:, :-1], -1).gather(-1, batch.actions[..., None])[..., 0]
+    torch.testing.assert_close(log_probs, batch.behaviour_log_probs)
 
 
 def slow_losses(learner, batch):

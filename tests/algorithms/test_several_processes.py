@@ -63,10 +63,18 @@ def test_that_gradients_are_averaged_and_a_missing_one_counts_as_zeros(algo):
         parameters[1].grad = torch.full((3, 1), float(learner._learner_index + 1))
         if learner._learner_index == 0:
             parameters[0].grad = torch.tensor([1.0, 3.0])
-        average_gradients(parameters)
+        assert average_gradients(parameters)
         return [p.grad.flatten().tolist() for p in parameters]
 
     assert from_learners(algo, average) == [[[0.5, 1.5], [1.5, 1.5, 1.5]]] * 2
+
+
+def test_that_there_is_no_step_where_nobody_has_a_minibatch(algo):
+    def average(learner):
+        parameters = [torch.nn.Parameter(torch.zeros(2))]
+        return average_gradients(parameters, has_minibatch=False), parameters[0].grad.tolist()
+
+    assert from_learners(algo, average) == [(False, [0.0, 0.0])] * 2
 
 
 def test_that_a_minibatch_that_lacks_a_task_hangs_nobody(algo):

@@ -14,7 +14,7 @@ def checkpoint(rllib, write_file, dqn, tmp_path):
 def test_that_epochs_are_played_and_reported(rllib, checkpoint, read_json, tmp_path):
     outcome = rllib("evaluate", checkpoint, "--steps", 100, "--epsilon", 0.05, "--out", "scores.json")
     assert outcome.code == 0, outcome
-    assert "playing 100 steps of every game" in outcome.out
+    assert "playing 100 steps of every task" in outcome.out
     assert "ended within 100 steps, epsilon 0.05" in " ".join(outcome.out.split())
     scores = read_json(tmp_path / "scores.json")
     assert scores["evaluation"] == {"steps": 100, "epsilon": 0.05, "seed": 0}
@@ -39,6 +39,12 @@ def test_that_wrong_flags_are_refused(case, rllib, tmp_path):
     assert outcome.code == 2 and outcome.err.startswith("error: ") and outcome.err.count("\n") == 1, outcome
     assert all(part in outcome.err for part in parts), outcome
     assert not list(tmp_path.iterdir())
+
+
+def test_that_a_trials_folder_is_told_from_its_checkpoint(rllib, tmp_path):
+    (tmp_path / "trial" / "checkpoint_000000").mkdir(parents=True)
+    outcome = rllib("evaluate", "trial")
+    assert outcome.code == 2 and "its checkpoint is trial/checkpoint_000000" in outcome.err, outcome
 
 
 @pytest.mark.parametrize(

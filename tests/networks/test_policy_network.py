@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from rllib_distill.errors import DistillError
-from rllib_distill.networks import build_network, build_policy_network, start_from_distilled_policy
+from rllib_distill.networks import build_network, build_policy_network, scale_logits
 
 MLP = {"type": "mlp", "hiddens": [8, 5]}
 MEMORY = MLP | {"lstm": 6}
@@ -182,7 +182,7 @@ def test_a_table_of_q_values_starts_at_zero_too(num_outputs):
 @pytest.mark.parametrize("config", [MLP, MLP | {"controller": 7}, MEMORY, {"type": "tabular"}])
 def test_a_task_column_starts_at_zero_and_learns_all_the_same(config):
     network = build_policy_network(config, SHAPE, 4)
-    start_from_distilled_policy(network)
+    scale_logits(network, 0.0)
     given = rows(network)
     assert torch.equal(network(*given).logits, torch.zeros(N, T, B, 4))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)

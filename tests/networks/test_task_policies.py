@@ -8,7 +8,7 @@ from rllib_distill.networks import (
     StackedNetworks,
     TaskPolicies,
     build_policy_network,
-    start_from_distilled_policy,
+    scale_logits,
 )
 
 TASKS = ("pong", "qbert", "free.way")
@@ -105,7 +105,7 @@ def test_the_distilled_networks_torso_runs_once_on_all_rows(parameterization):
 def test_two_columns_start_as_the_distilled_policy_to_the_power_of_alpha():
     together, _, networks = policies("two_column")
     for network in networks.values():
-        start_from_distilled_policy(network)
+        scale_logits(network, 0.0)
     outputs = together(*rows(0))
     powers = outputs.distilled_logits.softmax(-1) ** torch.tensor(list(ALPHA.values())).view(-1, 1, 1, 1)
     expected = powers / powers.sum(-1, keepdim=True)

@@ -146,14 +146,18 @@ class ColumnarLearner(TorchLearner):
             if module_ids is not None:
                 modules = [self.module[module_id] for module_id in module_ids]
                 references = [self.get_param_ref(p) for m in modules for p in self.get_parameters(m)]
-                parameters = {reference: self._params[reference] for reference in references}
-            average_gradients(parameters.values(), has_minibatch=bool(losses))
+                # Target networks' parameters are the modules', too, but no optimizer's.
+                parameters = {key: self._params[key] for key in references if key in self._params}
+            if not average_gradients(parameters.values(), has_minibatch=bool(losses)):
+                return
             gradients = {reference: parameter.grad for reference, parameter in parameters.items()}
         self.apply_gradients(self.postprocess_gradients(gradients))
 
     def postprocess_gradients(self, gradients_dict: dict[Any, Any]) -> dict[Any, Any]:
         """RLlib's clipping and logging, where the config asks for any."""
-        if self.config.grad_clip is None and not self.config.log_gradients:
+        config = self.config
+        of_modules = config.algorithm_config_overrides_per_module  # one of them may clip
+        if config.grad_clip is None and not config.log_gradients and not of_modules:
             return gradients_dict
         result: dict[Any, Any] = super().postprocess_gradients(gradients_dict)
         return result

@@ -6,16 +6,22 @@ import torch
 from torch import distributed
 
 
-def average_gradients(parameters: Iterable[torch.nn.Parameter], *, has_minibatch: bool = True) -> None:
+def average_gradients(parameters: Iterable[torch.nn.Parameter], *, has_minibatch: bool = True) -> bool:
     """All-reduces every parameter's gradient in one message; one without a gradient counts as zeros.
 
-    The mean is over the ranks that had a minibatch, of which there is at least one.
+    The mean is over the ranks that had a minibatch. If none had, as when all samples of an update are lost
+    with the nodes that made them, there is no mean and no step to take.
 
     DistributedDataParallel waits for a gradient from every rank for every wrapped module, so that a minibatch
     that lacks a task hangs the group. Here every rank sends all parameters, whatever its minibatch held.
     (An optimizer with momentum then still moves a head that no rank had rows for; one learner's would not.)
+
+    Returns:
+        Whether any rank had a minibatch.
     """
     parameters = list(parameters)
+    if not parameters:
+        return False
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
@@ -23,10 +29,13 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter], *, has_minibatch
     counted = gradients[0].new_tensor([float(has_minibatch)])
     flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), counted])
     distributed.all_reduce(flat)
-    flat, num_minibatches = flat[:-1], flat[-1]
+    flat, num_minibatches = flat[:-1], flat[-1].item()
+    if not num_minibatches:
+        return False
     flat /= num_minibatches
     for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
+    return True
 
 
 def broadcast_from_first_rank(tensors: Iterable[torch.Tensor]) -> None:

@@ -47,6 +47,10 @@ class MultiTaskAlgorithm(Algorithm):
         self._samples_sharded = 0
         super().setup(config)
 
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What a checkpoint rebuilds the algorithm from."""
+        return (self.config.checkpoint_state(),), {}
+
     # -- training ------------------------------------------------------------------------------------------
 
     def training_step(self) -> None:

@@ -8,7 +8,13 @@ from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
 from ray.util import log_once
 
 from rllib_distill.algorithms.common.multi_task_checks import check_networks, check_sizes, check_values
-from rllib_distill.algorithms.common.settings import Schedule, value_at
+from rllib_distill.algorithms.common.settings import (
+    Schedule,
+    check_gradient_steps,
+    check_module_overrides,
+    check_number,
+    value_at,
+)
 from rllib_distill.algorithms.common.task_modules import TaskModules
 from rllib_distill.errors import DistillError, nearest
 from rllib_distill.sampling import MultiTaskEnvRunner
@@ -18,6 +24,7 @@ _BATCH_SIZE = "train_batch_size_per_learner"  # a property of RLlib's configs, s
 _SPECIAL_KEYS = frozenset(
     ("multiagent", _BATCH_SIZE, TRIAL_INFO, STDOUT_FILE, STDERR_FILE)
 )  # RLlib's and Tune's
+_OWN_SETTINGS = ("lr", "optimizer", "grad_clip", "grad_clip_by")  # of each module's steps
 
 
 class MultiTaskConfig(TaskModules):
@@ -25,6 +32,12 @@ class MultiTaskConfig(TaskModules):
 
     Every key of a dict or YAML file is checked: an unknown one is an error that names the nearest known.
     """
+
+    loss_settings: tuple[str, ...] = ()
+    """Those that modules may have of their own, beside those of their gradient steps."""
+
+    per_task_settings: tuple[str, ...] = ()
+    """Those that take a value for each task, as which RLlib's overrides per module are no substitute."""
 
     def __init__(self, algo_class: type | None = None):
         """Sets the defaults."""
@@ -83,7 +96,8 @@ class MultiTaskConfig(TaskModules):
         """Sets the evaluation configuration.
 
         Args:
-            evaluation_epsilon: Probability of a random action in evaluation (default 0.01).
+            evaluation_epsilon: Probability of a random action in evaluation (default 0.01; 0 of Distral
+                and SoftQDistral, whose policies are stochastic).
             kwargs: RLlib's own; `evaluation_duration` counts episodes of every task, or with the unit
                 `timesteps` steps of all tasks together: the papers' epochs of 125,000 steps per game. Of
                 these, episodes count that end in time; play them in one environment per task
@@ -95,7 +109,12 @@ class MultiTaskConfig(TaskModules):
         super().evaluation(**kwargs)
         return self._set_given({"evaluation_epsilon": evaluation_epsilon})
 
-    # -- what env runners and learners ask -----------------------------------------------------------------
+    # -- what others ask -----------------------------------------------------------------------------------
+
+    def checkpoint_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the config."""
+        state: dict[str, Any] = self.get_state()
+        return state
 
     def epsilon_at(self, env_steps: int) -> float:
         """Exploration after so many env steps of all tasks together."""
@@ -170,8 +189,33 @@ class MultiTaskConfig(TaskModules):
         check_values(self)
         check_networks(self)
         check_sizes(self)
+        self._check_unused()
+        name = "max_requests_in_flight_per_env_runner"
+        check_number(name, getattr(self, name), least=1, integer=True)
+        steps = {name: getattr(self, name) for name in _OWN_SETTINGS}
+        check_gradient_steps(**steps)
+        check_module_overrides(
+            self.algorithm_config_overrides_per_module,
+            self.policies,
+            steps,
+            of_losses=self.loss_settings,
+            per_task=self.per_task_settings,
+        )
         log_once(f"{self.algo_class.__name__}_on_new_api_stack")  # RLlib's warning that this is the new stack
         super().validate()
+
+    def _check_unused(self) -> None:
+        """RLlib's ways of saying what has a setting of ours."""
+        if self._model_config:
+            raise DistillError(
+                f"model_config is {self._model_config!r}; our networks are described by network: leave "
+                "model_config out, and set e.g. network: {type: mlp, hiddens: [64, 64]}."
+            )
+        if self.num_envs_per_env_runner != 1:
+            raise DistillError(
+                f"num_envs_per_env_runner is {self.num_envs_per_env_runner!r}; env runners have "
+                f"num_envs_per_task ({self.num_envs_per_task}) environments of each task: set that instead."
+            )
 
     def _set_given(self, given: Mapping[str, Any]) -> Self:
         for name, value in given.items():

@@ -8,8 +8,17 @@ from rllib_distill.errors import DistillError
 _NETWORK, _OF_TASK = "network.", "network.head.of_"
 
 
-def check_same_network(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Raises DistillError unless `state` has the same network's weights as `own`, whatever else they have."""
+_ADVICE = "Set network and tasks as they were when the checkpoint was made, or start without it."
+
+
+def check_same_network(state: Mapping[str, Any], own: Mapping[str, Any], advice: str = _ADVICE) -> None:
+    """Raises DistillError unless `state` has the same network's weights as `own`, whatever else they have.
+
+    Args:
+        state: Weights from elsewhere.
+        own: The module's.
+        advice: What to do about it, for the message.
+    """
     shapes, own_shapes = _shapes(state), _shapes(own)
     if shapes == own_shapes:
         return
@@ -23,8 +32,7 @@ def check_same_network(state: Mapping[str, Any], own: Mapping[str, Any]) -> None
     name = different[0]
     raise DistillError(
         f"The weights are of another network: {name!r} is {shapes.get(name, 'missing')} in them and "
-        f"{own_shapes.get(name, 'missing')} here. Set network and tasks as they were when the checkpoint was "
-        "made, or start without it."
+        f"{own_shapes.get(name, 'missing')} here. {advice}"
     )
 
 

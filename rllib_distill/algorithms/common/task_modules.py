@@ -38,7 +38,8 @@ class TaskModules(AlgorithmConfig):
         Args:
             tasks: Task name -> a gymnasium id, a creator, a class, or a mapping with `env`, `env_config`,
                 `wrappers` (callables or dotted names) and `max_episode_steps`.
-            num_envs_per_task: Environments of each task per env runner, stepped side by side (default 8).
+            num_envs_per_task: Environments of each task per env runner, stepped side by side
+                (default 8; 16 of Distral, 10 of SoftQDistral).
 
         Returns:
             This config.

@@ -14,7 +14,8 @@ class Distral(MultiTaskAlgorithm):
     """An asynchronous actor-critic, successor of the paper's A3C: no replay, V-trace, any number of ranks.
 
     Tasks are played by their own policies (module id = task name); `evaluate` plays them with the distilled
-    policy (module id `distilled`), too: `env_runners/distilled_episode_returns_mean/<task>`.
+    policy (module id `distilled`), too: `env_runners/distilled_episode_returns_mean/<task>`. With `a3c` there
+    is none, and with `a3c_multitask` it is the tasks' own.
     """
 
     config: DistralConfig

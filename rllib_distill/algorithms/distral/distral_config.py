@@ -26,7 +26,7 @@ class DistralConfig(TaskPoliciesConfig):
             .multi_task(tasks={f"maze_{i}": {"env": "rllib_distill/Maze-v0", "env_config": {"task": i}}
                                for i in range(8)})
             .variant("kl_ent_2col")
-            .training(beta=20.0, lr=5e-4)
+            .training(beta=100.0, lr=1e-3)
         )
         algo = config.build_algo()
         algo.train()
@@ -99,11 +99,25 @@ class DistralConfig(TaskPoliciesConfig):
         return self
 
     def update_from_dict(self, config_dict: Mapping[str, Any]) -> Self:
-        """With the key `variant`; `alpha` and `parameterization` beside it have the last word."""
+        """With the key `variant`; beside it, `alpha` may differ from 0.5 and be a mapping.
+
+        Raises:
+            DistillError: `alpha` or `parameterization` make another variant of it.
+        """
         given = dict(config_dict)
-        if _VARIANT in given:
-            self.variant(given.pop(_VARIANT))
-        return super().update_from_dict(given)
+        variant = given.pop(_VARIANT, None)
+        if variant is None:
+            return super().update_from_dict(given)
+        self.variant(variant)
+        super().update_from_dict(given)
+        alphas = set(self.alpha.values()) if isinstance(self.alpha, Mapping) else {self.alpha}
+        name = name_of(alphas, self.parameterization)
+        if name != variant:
+            raise DistillError(
+                f"variant is {variant!r}, but alpha {self.alpha!r} with parameterization "
+                f"{self.parameterization!r} is {name!r}: give the variant alone, or the other two alone."
+            )
+        return self
 
     def known_keys(self) -> set[str]:
         """`variant` is a key of dicts and files."""
@@ -133,6 +147,12 @@ class DistralConfig(TaskPoliciesConfig):
         columns still: h counts as with the alpha of the variants with KL and entropy.
         """
         return self.alpha_of(task) or _SHARE_WITHOUT_KL, 1.0
+
+    def initial_head_scale(self, module_id: str) -> float:
+        """All policies start as the distilled one; of two columns one has a part of its logits already."""
+        if module_id == DISTILLED or self.parameterization != "two_column":
+            return 1.0
+        return 1.0 - self.column_weights(module_id)[0]
 
     def num_values(self, module_id: str) -> int:
         """A value function per task, in the module that acts for it."""
@@ -167,6 +187,17 @@ class DistralConfig(TaskPoliciesConfig):
         if self.parameterization == "shared":
             self._check_shared()
         super().validate()
+        self._check_batch_size()
+
+    def _check_batch_size(self) -> None:
+        """Not `train_batch_size_per_learner`, which says what `train_batch_size` does where it is not set."""
+        rows = self._train_batch_size_per_learner
+        if rows is not None:
+            raise DistillError(
+                f"train_batch_size_per_learner is {rows!r}; Distral learns from env runners' whole samples: "
+                f"remove it, and set rollout_fragment_length ({self.rollout_fragment_length}) and "
+                f"num_envs_per_task ({self.num_envs_per_task}), whose product is the rows of each task."
+            )
 
     def _check_shared(self) -> None:
         for name in ("alpha", "beta"):

@@ -13,7 +13,7 @@ from rllib_distill.networks import (
     TaskPolicies,
     TaskPolicyOutputs,
     build_policy_network,
-    start_from_distilled_policy,
+    scale_logits,
 )
 from rllib_distill.sampling import Trajectories
 
@@ -34,7 +34,7 @@ class DistralRLModule(NetworkRLModule):
             mixed_precision=config["mixed_precision"],
         )
         if config["starts_at_zero"]:
-            start_from_distilled_policy(network)
+            scale_logits(network, 0.0)
         return network
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

@@ -95,6 +95,10 @@ class SoftQDistralConfig(TaskPoliciesConfig, ReplayConfig):
         """Equation (8) as it stands: the task networks' outputs are Q-values."""
         return self.alpha_of(task), self.beta_of(task)
 
+    def initial_head_scale(self, module_id: str) -> float:
+        """Task policies start as pi_0^alpha: logits are no Q-values, which start at 0."""
+        return 1.0 if module_id == DISTILLED else 0.0
+
     def num_values(self, module_id: str) -> int:
         """V follows from Q, equation (3)."""
         return 0
@@ -141,7 +145,7 @@ class SoftQDistralConfig(TaskPoliciesConfig, ReplayConfig):
             self._check_sequences()
         if is_tabular(self):
             check_tabular(self)
-        if "lstm" in (self.network or {}):
+        if (self.network or {}).get("lstm") is not None:
             raise DistillError(
                 "network has the option lstm, which is for Distral; SoftQDistral has no memory."
             )

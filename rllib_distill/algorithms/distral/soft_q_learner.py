@@ -8,7 +8,7 @@ from torch import Tensor
 from rllib_distill.algorithms.common.memory_files import load_shard, save_shard
 from rllib_distill.algorithms.common.target_network import update_target_networks
 from rllib_distill.algorithms.distral.returns import next_values
-from rllib_distill.algorithms.distral.tabular import is_tabular, visit_weights
+from rllib_distill.algorithms.distral.tabular import is_tabular, states_of, visit_weights
 from rllib_distill.algorithms.distral.task_policies_config import DISTILLED
 from rllib_distill.algorithms.distral.task_policies_learner import TaskPoliciesLearner, mean_of_rows, taken
 from rllib_distill.losses import distilled_policy_loss, soft_q_targets, soft_value
@@ -107,7 +107,7 @@ class SoftQLearner(TaskPoliciesLearner):
 
     def _states(self, batch: Trajectories) -> Tensor:
         """Numbers `(N, T, B)` of one-hot states."""
-        return batch.observations[:, :-1].flatten(3).byte().argmax(-1)
+        return states_of(batch.observations[:, :-1].flatten(3), batch.valid)
 
     def after_minibatch(self) -> None:
         """Copies the networks every `target_network_update_freq` minibatches."""

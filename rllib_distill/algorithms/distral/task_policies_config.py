@@ -8,7 +8,7 @@ from ray.rllib.utils.from_config import NotProvided
 
 from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
 from rllib_distill.algorithms.common.paths import absolute_path
-from rllib_distill.algorithms.common.settings import check_number
+from rllib_distill.algorithms.common.settings import check_bool, check_number
 from rllib_distill.algorithms.common.task_modules import default_network
 from rllib_distill.algorithms.distral.coefficients import Coefficient, check_coefficients, coefficient_of
 from rllib_distill.algorithms.distral.initial_policy import check_initial_policy
@@ -27,12 +27,15 @@ class TaskPoliciesConfig(MultiTaskConfig):
     All have the same network and the same actions: pi_0 is a policy for every task.
     """
 
+    per_task_settings = ("alpha", "beta")
+
     def __init__(self, algo_class: type | None = None):
         """Sets the defaults."""
         super().__init__(algo_class=algo_class)
         self.alpha: Coefficient = 0.5
-        self.beta: Coefficient = 20.0
+        self.beta: Coefficient = 100.0
         self.init_from: str | Path | None = None
+        self._has_started = False  # from `init_from`, as all that a checkpoint of our own has
         self.epsilon = 0.0  # policies are stochastic
         self.evaluation_epsilon = 0.0
 
@@ -48,11 +51,13 @@ class TaskPoliciesConfig(MultiTaskConfig):
 
         Args:
             alpha: c_KL / (c_KL + c_Ent), in [0, 1]: 0 rewards entropy only, 1 closeness to the distilled
-                policy only. A number, or task -> number.
+                policy only. A number, or task -> number. Default 0.5; 1 of `SoftQDistral`.
             beta: 1 / (c_KL + c_Ent), above 0, per unit of reward: the larger, the less rewards are
-                regularised. A number, or task -> number where scales of rewards differ.
+                regularised. A number, or task -> number where scales of rewards differ. Default 100; 5, the
+                paper's for gridworlds, of `SoftQDistral`.
             init_from: Checkpoint whose distilled policy the distilled policy and all task policies start
-                from (default None): a head start on new tasks. Networks and spaces must be the same.
+                from (default None): a head start on new tasks. Networks and spaces must be the same. It is
+                read once, before the first step; what is restored from a later checkpoint needs it no more.
             kwargs: See `MultiTaskConfig.training`. The network has the option `lstm`: units of an LSTM
                 between features and outputs.
 
@@ -61,6 +66,8 @@ class TaskPoliciesConfig(MultiTaskConfig):
         """
         super().training(**kwargs)
         self._set_given({"alpha": alpha, "beta": beta, "init_from": init_from})
+        if init_from is not NotProvided:
+            self._has_started = False
         if alpha is not NotProvided:
             self._map_tasks()
         return self
@@ -81,6 +88,10 @@ class TaskPoliciesConfig(MultiTaskConfig):
         """The weights of the distilled policy's and the task network's outputs in the task's logits."""
         raise NotImplementedError
 
+    def initial_head_scale(self, module_id: str) -> float:
+        """What a module starts with, as a multiple of the distilled policy's logits in `init_from`."""
+        raise NotImplementedError
+
     def num_values(self, module_id: str) -> int:
         """How many value heads a module has."""
         raise NotImplementedError
@@ -90,6 +101,15 @@ class TaskPoliciesConfig(MultiTaskConfig):
         return module_id != DISTILLED and self.policies_parameterization == "two_column"
 
     # -- what env runners and learners ask -----------------------------------------------------------------
+
+    @property
+    def starts_from_another(self) -> bool:
+        """Whether `init_from` has still to be read."""
+        return self.init_from is not None and not self._has_started
+
+    def checkpoint_state(self) -> dict[str, Any]:
+        """What is restored has begun already, and `init_from` may be gone."""
+        return {**super().checkpoint_state(), "_has_started": True}
 
     def alpha_of(self, task: str) -> float:
         """The task's."""
@@ -164,17 +184,27 @@ class TaskPoliciesConfig(MultiTaskConfig):
 
     def validate(self) -> None:
         """Checks every value before anything starts."""
-        check_coefficients(self.alpha, self.beta, self.tasks)
+        check_coefficients(self.alpha, self.beta, self.task_set)  # raises what is wrong with the tasks first
         self._check_tasks()
         check_number("epsilon", self.epsilon, least=0, most=0)
+        self._check_explore()
         if self.torch_compile_learner or self.torch_compile_worker:
             raise DistillError(
                 "torch_compile_learner and torch_compile_worker are not for Distral: remove them."
             )
         super().validate()
-        if self.init_from is not None:
+        if self.starts_from_another:
             self.init_from = absolute_path(self.init_from)
             check_initial_policy(self)
+
+    def _check_explore(self) -> None:
+        """Greedy actions would never show what other actions are worth."""
+        check_bool("explore", self.explore)
+        if not self.explore and not self.in_evaluation:
+            raise DistillError(
+                "explore is False; training needs actions that are drawn from the policies: leave it True. "
+                "For greedy actions in evaluation set evaluation_config: {explore: false}."
+            )
 
     def _check_tasks(self) -> None:
         """One set of actions, in one order, so that the distilled policy means the same everywhere."""

@@ -23,13 +23,10 @@ class TaskPoliciesLearner(ColumnarLearner):
 
     def set_first_weights(self) -> None:
         """As `init_from` says."""
-        if self.config.init_from is not None:
+        if self.config.starts_from_another:
             weights = read_distilled_policy(self.config.init_from)
-            start_from(
-                weights,
-                {module_id: self.module[module_id] for module_id in self.module.keys()},  # no mapping
-                two_column=self.config.policies_parameterization == "two_column",
-            )
+            for module_id in self.module.keys():  # no mapping
+                start_from(weights, self.module[module_id], self.config.initial_head_scale(module_id))
 
     def compute_loss_for_module(self, **_: Any) -> Tensor:
         """RLlib asks each learner to have it; modules that shape each other have no loss of their own.

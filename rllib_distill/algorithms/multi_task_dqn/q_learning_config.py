@@ -11,6 +11,8 @@ from rllib_distill.algorithms.common.settings import check_bool, check_number
 class QLearningConfig(ReplayConfig):
     """Double Q-learning on returns of n steps, with target networks."""
 
+    loss_settings = ("double_q", "huber_delta")
+
     def __init__(self, algo_class: type | None = None):
         """Sets the defaults."""
         super().__init__(algo_class=algo_class)
