@@ -97,6 +97,12 @@ DQN = [
 ]
 
 
+def test_that_unknown_settings_are_answered_with_the_nearest_known():
+    for config in (DistralConfig(), ActorMimicConfig()):
+        with pytest.raises(DistillError, match=r"Unknown key 'betta' in .* Did you mean 'beta'"):
+            config.training(betta=1.0)
+
+
 def test_that_rllibs_names_of_our_settings_are_told_from_ours():
     config = DistralConfig().multi_task(tasks={"cart": "CartPole-v1"})
     with pytest.raises(DistillError, match=r"model_config is \{'use_lstm': True\}; .* set e\.g\. network"):

@@ -90,19 +90,26 @@ class MultiTaskAlgorithm(Algorithm):
         return [(self._rank_of(0), sample)], sum(fragment.env_steps() for fragment in sample)
 
     def _sample_remotely(self) -> tuple[list[tuple[int, Any]], int]:
-        """What the runners have ready, waiting for at least one; each gets its next requests at once."""
+        """What the runners have ready, waiting for `samples_awaited`; each gets its next requests at once."""
         group = self.env_runner_group
         deadline = time.monotonic() + self.config.sample_timeout_s
         ready: list[tuple[int, Any]] = []
         self._request_samples()
-        while not ready and time.monotonic() < deadline and group.num_healthy_remote_env_runners():
-            ready = group.fetch_ready_async_reqs(tags="sample", timeout_seconds=0.005)
+        while len(ready) < self.samples_awaited and time.monotonic() < deadline:
+            if not group.num_healthy_remote_env_runners():
+                break
+            ready += group.fetch_ready_async_reqs(tags="sample", timeout_seconds=0.005)
             self._request_samples()
         metrics = [metrics for _, (_, _, metrics) in ready]
         env_steps = sum(int(m[NUM_ENV_STEPS_SAMPLED].peek()) for m in metrics)
         if metrics:
             self.metrics.aggregate(metrics, key=ENV_RUNNER_RESULTS)
         return [(self._rank_of(runner), sample) for runner, (sample, _, _) in ready], env_steps
+
+    @property
+    def samples_awaited(self) -> int:
+        """How many samples an update waits for; it takes all that are ready."""
+        return 1
 
     def _request_samples(self) -> None:
         """Fills every runner's queue: a call makes one request each, none where the queue is full."""

@@ -1,8 +1,10 @@
 """What all our algorithms are configured with: tasks, networks, optimisation, exploration."""
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any, Self
 
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.utils.from_config import NotProvided
 from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
 from ray.util import log_once
@@ -82,7 +84,13 @@ class MultiTaskConfig(TaskModules):
 
         Returns:
             This config.
+
+        Raises:
+            DistillError: There is no such setting.
         """
+        for name in kwargs:
+            if name not in signature(AlgorithmConfig.training).parameters:
+                raise self._unknown_key(name)
         super().training(**kwargs)
         return self._set_given(
             {
@@ -163,10 +171,7 @@ class MultiTaskConfig(TaskModules):
         """As RLlib's, but an unknown key is an error, and `tasks` sets up the modules too."""
         for key in config_dict:
             if self._translate_special_keys(key, warn_deprecated=False) not in {*vars(self), *_SPECIAL_KEYS}:
-                raise DistillError(
-                    f"Unknown key {key!r} in the config of {type(self).__name__.removesuffix('Config')}. "
-                    f"{nearest(key, self.known_keys(), list_known=False)}"
-                )
+                raise self._unknown_key(key)
         if config_dict.get("enable_rl_module_and_learner") is False:
             raise DistillError(
                 "enable_rl_module_and_learner is False; this package runs on RLlib's new API stack: "
@@ -203,6 +208,12 @@ class MultiTaskConfig(TaskModules):
         )
         log_once(f"{self.algo_class.__name__}_on_new_api_stack")  # RLlib's warning that this is the new stack
         super().validate()
+
+    def _unknown_key(self, key: str) -> DistillError:
+        return DistillError(
+            f"Unknown key {key!r} in the config of {type(self).__name__.removesuffix('Config')}. "
+            f"{nearest(key, self.known_keys(), list_known=False)}"
+        )
 
     def _check_unused(self) -> None:
         """RLlib's ways of saying what has a setting of ours."""

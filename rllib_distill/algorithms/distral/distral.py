@@ -25,6 +25,11 @@ class Distral(MultiTaskAlgorithm):
         """See RLlib."""
         return DistralConfig()
 
+    @property
+    def samples_awaited(self) -> int:
+        """As many as there are ranks, so that each has work: one without a sample only follows the others."""
+        return max(1, self.config.num_learners)
+
     def num_minibatches(self, samples: Sequence[tuple[int, Any]], new_env_steps: int) -> int:
         """Every sample is one minibatch; a rank that has fewer than another goes along with the others."""
         return max(Counter(rank for rank, _ in samples).values())
