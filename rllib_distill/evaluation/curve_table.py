@@ -11,6 +11,9 @@ from rllib_distill.evaluation.recorded_run import RecordedRun
 from rllib_distill.evaluation.run_groups import all_tasks
 
 
+_PER_MODULE = "algorithm_config_overrides_per_module."  # too long for a column
+
+
 class CurveTable:
     """Compares runs by their returns while they trained; no experts are needed."""
 
@@ -26,7 +29,8 @@ class CurveTable:
             DistillError: See `curve_groups`.
         """
         self._groups = curve_groups(runs, keys, options)
-        self._options, self._name, self._tasks = options, ", ".join(keys), all_tasks(runs)
+        self._name = ", ".join(key.removeprefix(_PER_MODULE) for key in keys)
+        self._options, self._tasks = options, all_tasks(runs)
 
     def to_markdown(self) -> str:
         """The table and a note on how to read it."""
@@ -83,10 +87,8 @@ class CurveTable:
                 "least that; the median of the seeds, one that never gets there being the last."
             )
         if self._options.best_of:
-            keys, most = (
-                " and ".join(self._options.best_of),
-                max(len(group.candidates) for group in self._groups),
-            )
+            keys = " and ".join(self._options.best_of)
+            most = max(len(group.candidates) for group in self._groups)
             notes.append(
                 f"Of the values of {keys}, the best by area are shown, out of up to {most} that were tried."
             )
