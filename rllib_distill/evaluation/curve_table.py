@@ -10,7 +10,6 @@ from rllib_distill.evaluation.markdown import markdown_table, number_text, steps
 from rllib_distill.evaluation.recorded_run import RecordedRun
 from rllib_distill.evaluation.run_groups import all_tasks
 
-
 _PER_MODULE = "algorithm_config_overrides_per_module."  # too long for a column
 
 
