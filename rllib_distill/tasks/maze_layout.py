@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_distill.errors import DistillError
+from rllib_distill.tasks.options import check_whole_number
 
 MAX_SIZE = 51  # bounds what the tables of views take
 STEPS = np.array([[-1, 0], [0, 1], [1, 0], [0, -1]])  # (row, column) of each heading: up, right, down, left
@@ -38,10 +37,10 @@ class MazeLayout:
     apples: int
 
     def __post_init__(self) -> None:
-        check_option("task", self.task, at_least=0)
-        check_option("size", self.size, at_least=5, at_most=MAX_SIZE, odd=True)
+        check_whole_number("task", self.task, at_least=0)
+        check_whole_number("size", self.size, at_least=5, at_most=MAX_SIZE, odd=True)
         most_apples = self.num_cells - 2  # one cell is for the goal, one to start in
-        check_option("apples", self.apples, at_least=0, at_most=most_apples)
+        check_whole_number("apples", self.apples, at_least=0, at_most=most_apples)
 
     @cached_property
     def walls(self) -> NDArray[np.bool_]:
@@ -122,15 +121,3 @@ def _dig(size: int, random: np.random.Generator) -> NDArray[np.bool_]:
 def _steps_to_neighbours(row: int, column: int, size: int) -> list[tuple[int, int]]:
     steps = [(int(row_step), int(column_step)) for row_step, column_step in STEPS]
     return [step for step in steps if 0 < row + 2 * step[0] < size and 0 < column + 2 * step[1] < size]
-
-
-def check_option(
-    option: str, value: Any, *, at_least: int, at_most: int | None = None, odd: bool = False
-) -> None:
-    """Raises DistillError unless `value` is a whole number in the range, and odd if it has to be."""
-    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if is_whole and at_least <= value and (at_most is None or value <= at_most) and (value % 2 or not odd):
-        return
-    number = "an odd number" if odd else "a whole number"
-    allowed = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
-    raise DistillError(f"{option} is {value!r}; it must be {number} {allowed}.")

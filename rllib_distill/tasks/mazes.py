@@ -17,9 +17,10 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from rllib_distill.errors import DistillError
-from rllib_distill.tasks.maze_layout import MazeLayout, check_option
+from rllib_distill.tasks.maze_layout import MazeLayout
 from rllib_distill.tasks.maze_picture import draw_maze
 from rllib_distill.tasks.maze_views import APPLE, apple_views, fixed_views, seen_locations
+from rllib_distill.tasks.options import check_render_mode, check_whole_number
 
 ACTION_MEANINGS = ("forward", "left", "right")
 GOAL_REWARD, APPLE_REWARD = 1.0, 0.1
@@ -69,9 +70,9 @@ class MazeVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[Any]
         Raises:
             DistillError: an option's value is not allowed.
         """
-        check_option("num_envs", num_envs, at_least=1)
-        check_option("view", view, at_least=3, at_most=MAX_VIEW, odd=True)
-        check_option("max_episode_steps", max_episode_steps, at_least=1)
+        check_whole_number("num_envs", num_envs, at_least=1)
+        check_whole_number("view", view, at_least=3, at_most=MAX_VIEW, odd=True)
+        check_whole_number("max_episode_steps", max_episode_steps, at_least=1)
         self.layout = MazeLayout(task, size, apples)
         self.view = view
         self.max_episode_steps = max_episode_steps
@@ -201,9 +202,8 @@ class MazeEnv(gym.Env[NDArray[np.bool_], Any]):
         Raises:
             DistillError: an option's value is not allowed.
         """
-        if render_mode not in (None, "rgb_array"):
-            raise DistillError(f"render_mode is {render_mode!r}; it must be 'rgb_array' or None.")
-        check_option("max_episode_steps", max_episode_steps, at_least=1)
+        check_render_mode(render_mode)
+        check_whole_number("max_episode_steps", max_episode_steps, at_least=1)
         self.render_mode = render_mode
         self.max_episode_steps = max_episode_steps
         self._elapsed_steps = 0

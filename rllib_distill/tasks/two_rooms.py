@@ -14,7 +14,8 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from rllib_distill.errors import DistillError
-from rllib_distill.tasks.two_rooms_map import ACTION_MEANINGS, TwoRoomsMap, check_whole_number
+from rllib_distill.tasks.options import check_render_mode, check_whole_number
+from rllib_distill.tasks.two_rooms_map import ACTION_MEANINGS, TwoRoomsMap
 
 Observation = Literal["features", "state"]
 
@@ -181,8 +182,7 @@ class TwoRoomsEnv(gym.Env[NDArray[Any], Any]):
         Raises:
             DistillError: an option's value is not allowed.
         """
-        if render_mode not in (None, "rgb_array"):
-            raise DistillError(f"render_mode is {render_mode!r}; it must be 'rgb_array' or None.")
+        check_render_mode(render_mode)
         self.render_mode = render_mode
         self._rooms = TwoRoomsVectorEnv(1, **options)
         self.map = self._rooms.map

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_distill.errors import DistillError
+from rllib_distill.tasks.options import check_whole_number
 
 ACTION_MEANINGS = ("UP", "RIGHT", "DOWN", "LEFT")
 STEP_REWARD, BUMP_REWARD, GOAL_REWARD = -0.1, -0.6, 0.9  # every step costs 0.1, a bump 0.5 more; the goal: +1
@@ -171,10 +172,3 @@ class TwoRoomsMap:
         columns = self.locations[:, 1]
         in_corridor = (columns >= self.room_width) & (columns < self.room_width + self.corridor_length)
         return np.flatnonzero(in_corridor) * _HISTORIES + 1 + previous_action
-
-
-def check_whole_number(option: str, value: object, *, at_least: int) -> None:
-    """Raises DistillError unless `value` is an integer of at least `at_least`."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < at_least:  # type: ignore[operator]  # a number, if whole
-        raise DistillError(f"{option} is {value!r}; it must be a whole number of at least {at_least}.")

@@ -172,9 +172,9 @@ def test_that_soft_q_steps_do_not_touch_the_distilled_policy_and_distillation_no
         for module in learner.module.values():
             for parameter in module.network.parameters():
                 parameter += 0.1 * torch.randn_like(parameter)
-    q_losses = learner._q_losses(batch)
+    q_losses = learner._q_losses(batch, None)
     assert gradient_norms(learner, sum(q_losses.values()))["distilled"] == 0
-    norms = gradient_norms(learner, learner._distillation_loss(batch))
+    norms = gradient_norms(learner, learner._distillation_loss(batch, None))
     assert norms["distilled"] > 0 and norms["left"] == 0
 
 

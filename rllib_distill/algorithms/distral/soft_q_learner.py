@@ -42,23 +42,24 @@ class SoftQLearner(TaskPoliciesLearner):
         return self.memory.draw(self.config.sequences_per_task)
 
     def _uncompiled_update(self, batch: Trajectories, **_: Any) -> tuple[Any, Any, Any]:
-        losses = self._q_losses(batch)
+        states = self._states(batch) if is_tabular(self.config) else None
+        losses = self._q_losses(batch, states)
         self.take_step(losses, module_ids=batch.tasks)
         if self.config.distil:
-            distillation = {DISTILLED: self._distillation_loss(batch)}
+            distillation = {DISTILLED: self._distillation_loss(batch, states)}
             self.take_step(distillation, module_ids=[DISTILLED])
             losses = {**losses, **distillation}
         return None, losses, {}
 
-    def _q_losses(self, batch: Trajectories) -> dict[str, Tensor]:
+    def _q_losses(self, batch: Trajectories, states: Tensor | None) -> dict[str, Tensor]:
         """Task -> half the mean square of its soft Bellman error; of tables, the sum over visited entries."""
         outputs = self.module.forward_train(batch)
         q = taken(outputs.task_outputs[:, :-1], batch.actions)
         per_row = 0.5 * (q - self._q_targets(batch)).square()
         if self.logs_minibatch:
             self.keep_metrics(batch, td_loss=per_row, q_mean=q)
-        if is_tabular(self.config):
-            entries = self._states(batch) * outputs.logits.shape[-1] + batch.actions
+        if states is not None:
+            entries = states * outputs.logits.shape[-1] + batch.actions
             weights = torch.stack(
                 [
                     visit_weights(*of_task, self.config.lr)
@@ -95,18 +96,18 @@ class SoftQLearner(TaskPoliciesLearner):
         h = torch.zeros_like(q) if h is None else h
         return soft_value(h, q, alpha=self.alpha, beta=self.beta)
 
-    def _distillation_loss(self, batch: Trajectories) -> Tensor:
+    def _distillation_loss(self, batch: Trajectories, states: Tensor | None) -> Tensor:
         """Equation (5): a mean over each task's rows, summed over tasks; of tables, over visited states."""
         outputs = self.module.forward_train(batch)
         per_row = distilled_policy_loss(
             outputs.logits[:, :-1], outputs.distilled_logits[:, :-1], alpha=self.alpha, beta=self.beta
         )
-        if is_tabular(self.config):
-            return (visit_weights(self._states(batch), batch.valid, self.config.lr) * per_row).sum()
+        if states is not None:
+            return (visit_weights(states, batch.valid, self.config.lr) * per_row).sum()
         return mean_of_rows(per_row, batch.valid).sum()
 
     def _states(self, batch: Trajectories) -> Tensor:
-        """Numbers `(N, T, B)` of one-hot states."""
+        """Numbers `(N, T, B)` of one-hot states, which both steps of a table need."""
         return states_of(batch.observations[:, :-1].flatten(3), batch.valid)
 
     def after_minibatch(self) -> None:
