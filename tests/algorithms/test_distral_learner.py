@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import SyncVectorEnv
 
 from rllib_distill.algorithms.common.fragment_data import FragmentData
 from rllib_distill.algorithms.distral.tabular import visit_weights
@@ -25,19 +26,24 @@ def test_that_the_learner_computes_what_the_runner_did(tasks, network):
     torch.testing.assert_close(log_probs[batch.valid], batch.behaviour_log_probs[batch.valid])
 
 
-def test_that_a_memory_begins_anew_after_a_lost_life(monkeypatch):
-    step, random = TwoRoomsVectorEnv.step, np.random.default_rng(0)
+@pytest.mark.parametrize(
+    ("tasks", "vector_env"),
+    [(TASKS, TwoRoomsVectorEnv), (WRAPPED, SyncVectorEnv)],
+    ids=["same_step", "next_step"],
+)
+def test_that_a_memory_begins_anew_after_a_lost_life(tasks, vector_env, monkeypatch):
+    step, random = vector_env.step, np.random.default_rng(0)
 
     def losing_lives(self, actions):
         *rest, terminations, truncations, infos = step(self, actions)
         lost = terminations | (random.random(self.num_envs) < 0.3)
         return *rest, terminations, truncations, {**infos, "training_terminations": lost}
 
-    monkeypatch.setattr(TwoRoomsVectorEnv, "step", losing_lives)
-    learner, batch = learner_and_sample(distral("kl_ent_2col", network=LSTM))
+    monkeypatch.setattr(vector_env, "step", losing_lives)
+    learner, batch = learner_and_sample(distral("kl_ent_2col", tasks=tasks, network=LSTM))
     outputs = learner.module.forward_train(batch)
     log_probs = torch.log_softmax(outputs.logits[:, :-1], -1).gather(-1, batch.actions[..., None])[..., 0]
-    torch.testing.assert_close(log_probs, batch.behaviour_log_probs)
+    torch.testing.assert_close(log_probs[batch.valid], batch.behaviour_log_probs[batch.valid])
 
 
 def slow_losses(learner, batch):
