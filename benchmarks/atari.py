@@ -126,7 +126,7 @@ class RunnerSide(PlainSide):
         config = (
             MultiTaskDQNConfig()  # labels nothing
             .multi_task(tasks=atari_tasks(PLAYED), num_envs_per_task=ENVS)
-            .training(network=NATURE, epsilon=EPSILON)
+            .training(network=NATURE, epsilon=EPSILON, heads="shared")
             .env_runners(rollout_fragment_length=STEPS)
             .multi_agent(policies={"student"}, policy_mapping_fn=lambda task, episode: "student")
             .debugging(seed=0)

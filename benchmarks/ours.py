@@ -79,7 +79,7 @@ class RunnerSide(PlainSide):
         config = (
             MultiTaskDQNConfig()  # labels nothing
             .multi_task(tasks=task_ids(GAMES), num_envs_per_task=ENVS_PER_GAME)
-            .training(network=NETWORK, epsilon=EPSILON)
+            .training(network=NETWORK, epsilon=EPSILON, heads="shared")
             .env_runners(rollout_fragment_length=STEPS)
             .multi_agent(policies={"student"}, policy_mapping_fn=lambda task, episode: "student")
             .debugging(seed=0)
@@ -124,8 +124,9 @@ class AlgorithmSide:
     def __init__(self, config: Any, cleanup: ExitStack, num_cpus: int = 1):
         """Starts Ray and trains until the learner learns."""
         self._cleanup = cleanup
-        ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False)
-        cleanup.callback(ray.shutdown)
+        if not ray.is_initialized():  # else whoever started it ends it
+            ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False)
+            cleanup.callback(ray.shutdown)
         self.algo = config.build_algo()
         cleanup.callback(self.algo.stop)
         self._env_steps = 0.0
@@ -145,7 +146,7 @@ class AlgorithmSide:
         return sum(runners)
 
     def close(self) -> None:
-        """Stops the algorithm, then Ray."""
+        """Stops the algorithm, then Ray where it was started here."""
         self._cleanup.close()
 
 

@@ -145,7 +145,7 @@ def _atari_learners(device: str, scale: Scale) -> tuple[Section, ...]:
     sections = []
     for mixed_precision in (False, True) if device == "cuda" else (False,):
         options = {"device": device, "mixed_precision": mixed_precision}
-        options |= {"steps": 10 if device == "cpu" else 200, "fragments": max(4, scale.fragments // 2)}
+        options |= {"steps": 10 if device == "cpu" else 50, "fragments": max(4, scale.fragments // 2)}
         kind = f"Nature CNN, 104 rows, {device}{', bfloat16' if mixed_precision else ''}"
         ours, other = f"ActorMimicLearner, {kind}", f"plain PyTorch, {kind}"
         sides = (

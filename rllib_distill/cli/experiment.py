@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rllib_distill.algorithms.common.multi_task_algorithm import MultiTaskAlgorithm
+from rllib_distill.algorithms.common.student_algorithm import StudentAlgorithm
 from rllib_distill.cli.stop_criteria import read_stop
 from rllib_distill.errors import DistillError, nearest
 from rllib_distill.registry import algorithm_class
@@ -33,12 +35,15 @@ class ReportOptions:
         steps: Instead, what ends within so many steps of every task by every player.
         epsilon: Chance of a random action; None: the config's `evaluation_epsilon`.
         seed: Of environments and chance.
+        expected: Lowest and highest geometric mean of student / expert that recorded runs had; None says
+            nothing about it.
     """
 
     episodes: int = 100
     steps: int | None = None
     epsilon: float | None = None
     seed: int = 0
+    expected: tuple[float, float] | None = None
 
     @property
     def amount(self) -> str:
@@ -105,8 +110,14 @@ class Experiment:
         _check_keys(spec, _KEYS)
         if "run" not in spec:
             raise DistillError("the key 'run' is missing; give an algorithm, e.g. run: ActorMimic.")
-        algorithm_class(spec["run"])
-        config = dict(_mapping("config", spec.get("config")))
+        config, stop = (
+            dict(_mapping("config", spec.get("config"))),
+            read_stop(_mapping("stop", spec.get("stop"))),
+        )
+        if issubclass(algorithm_class(spec["run"]), MultiTaskAlgorithm):
+            if config.get("stop") not in (None, stop):
+                raise DistillError("config has a stop of its own: write it beside config, not in it.")
+            config["stop"] = stop or None  # for schedules by progress
         for key in config:
             if not isinstance(key, str):
                 raise DistillError(f"the key {key!r} of config is a {type(key).__name__}; keys must be text.")
@@ -116,7 +127,7 @@ class Experiment:
             name=name,
             run=spec["run"],
             config=_with_absolute_paths(config),
-            stop=read_stop(_mapping("stop", spec.get("stop"))),
+            stop=stop,
             num_samples=_count("num_samples", spec.get("num_samples", 1), least=1),
             checkpoint_config=_checkpoint_config(
                 _mapping("checkpoint_config", spec.get("checkpoint_config"))
@@ -124,7 +135,7 @@ class Experiment:
             storage_path=_path("storage_path", spec.get("storage_path") or "results"),
             restore=_checkpoint(spec.get("restore")),
             max_failures=_count("max_failures", spec.get("max_failures", 0), least=-1),
-            report=_report(spec.get("report")),
+            report=_report(spec.get("report"), algorithm_class(spec["run"])),
         )
 
 
@@ -175,16 +186,16 @@ def _checkpoint_config(spec: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _report(spec: Any) -> ReportOptions | None:
+def _report(spec: Any, algorithm: type[Any]) -> ReportOptions | None:
     if spec is False:
         return None
     if spec is True:
         spec = None
     values = _mapping("report", spec)
-    _check_keys(values, ("episodes", "steps", "epsilon", "seed"), " in report")
+    _check_keys(values, ("episodes", "steps", "epsilon", "seed", "expected"), " in report")
     if "episodes" in values and "steps" in values:
         raise DistillError(f"report is {dict(values)!r}; give either episodes or steps.")
-    report = ReportOptions(**values)
+    report = ReportOptions(**{**values, "expected": _expected(values.get("expected"), algorithm)})
     _count("report: episodes", report.episodes, least=1)
     if report.steps is not None:
         _count("report: steps", report.steps, least=1)
@@ -193,6 +204,25 @@ def _report(spec: Any) -> ReportOptions | None:
     if epsilon is not None and (isinstance(epsilon, bool | str) or not 0 <= epsilon <= 1):
         raise DistillError(f"report: epsilon is {epsilon!r}; it must be a number from 0 to 1.")
     return report
+
+
+def _expected(value: Any, algorithm: type[Any]) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    numbers = value if isinstance(value, list | tuple) else ()
+    if len(numbers) != 2 or any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
+        raise DistillError(
+            f"report: expected is {value!r}; it must be the lowest and the highest geometric mean, "
+            "e.g. [0.9, 1.0]."
+        )
+    if numbers[0] > numbers[1]:
+        raise DistillError(f"report: expected is {value!r}; the lowest value comes first.")
+    if not issubclass(algorithm, StudentAlgorithm):
+        raise DistillError(
+            "report: expected is what a student scores of its experts' scores, and "
+            f"{algorithm.__name__} has no student: leave it out."
+        )
+    return float(numbers[0]), float(numbers[1])
 
 
 def _with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:

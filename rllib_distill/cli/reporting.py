@@ -30,11 +30,25 @@ def report_trial(
     """
     report = play_with_progress(console, checkpoint, options, command)
     console.print(score_table(report.board, title))
+    if options.expected is not None:
+        console.print(beside_expected(report.board.geometric_mean, options.expected), soft_wrap=True)
     files = report.write(checkpoint.parent)
     note_expected_returns(checkpoint / "experts", report)
     console.print(f"  {short(checkpoint.parent)}/", soft_wrap=True)
     console.print(f"    {', '.join(path.name for path in [*files, checkpoint])}", soft_wrap=True)
     return report.board
+
+
+def beside_expected(mean: float | None, expected: tuple[float, float]) -> str:
+    """How a geometric mean compares with the lowest and the highest of recorded runs, in one line."""
+    lowest, highest = expected
+    where = "below" if mean is None or mean < lowest else "above" if mean > highest else "within"
+    colour = {"below": "red", "within": "green", "above": "green"}[where]
+    value = "none" if mean is None else f"{mean:.3f}"
+    return (
+        f"expected of this file: {lowest:.2f} to {highest:.2f} (geometric mean); "
+        f"this run: [{colour}]{value}, {where} that[/]"
+    )
 
 
 def play_with_progress(console: Console, checkpoint: Path, options: ReportOptions, command: str) -> Report:
@@ -48,6 +62,7 @@ def play_with_progress(console: Console, checkpoint: Path, options: ReportOption
     """
     what = f"playing {options.amount} of every task"
     settings: dict[str, Any] = {**vars(options), "command": command}
+    del settings["expected"]
     if not console.is_terminal:
         console.print(what)
         return make_report(checkpoint, **settings)

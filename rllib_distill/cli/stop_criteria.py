@@ -4,9 +4,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from ray.tune.utils import flatten_dict
+
+from rllib_distill.algorithms.common.schedules import ENV_STEPS, ITERATIONS, SECONDS, is_counter, share_done
 from rllib_distill.errors import DistillError, nearest
 
-ENV_STEPS, SECONDS, ITERATIONS = "num_env_steps_sampled_lifetime", "time_total_s", "training_iteration"
 _RETURN = "env_runners/episode_return_mean"
 _RENAMED = {
     "timesteps_total": ENV_STEPS,
@@ -50,15 +52,12 @@ def read_stop(spec: Mapping[str, Any]) -> dict[str, float]:
 
 
 def progress(stop: Mapping[str, float], result: Mapping[str, Any]) -> float | None:
-    """How much of a trial is done, by time, steps and iterations; None if it stops by none of them.
+    """How much of a trial is done by what counts, as schedules see it; None if it stops by nothing that does.
 
     Returns:
         From 0 to 1.
     """
-    shares = [
-        float(result.get(key) or 0) / stop[key] for key in (ENV_STEPS, SECONDS, ITERATIONS) if stop.get(key)
-    ]
-    return min(1.0, max(shares)) if shares else None
+    return share_done(stop, counts_of(stop, result).__getitem__)
 
 
 def seconds_left(
@@ -71,12 +70,16 @@ def seconds_left(
         result: The last one.
         rates: Key -> increase per second.
     """
-    times = [
-        max(0.0, stop[key] - float(result.get(key) or 0)) / rates[key]
-        for key in (ENV_STEPS, SECONDS, ITERATIONS)
-        if key in stop and rates.get(key)
-    ]
+    counts = counts_of(stop, result)
+    times = [max(0.0, end - counts[key]) / rates[key] for key, end in stop.items() if rates.get(key)]
     return min(times) if times else None
+
+
+def counts_of(stop: Mapping[str, float], result: Mapping[str, Any]) -> dict[str, float]:
+    """What a result's counters are at: env steps, seconds, iterations, and those of the criteria."""
+    flat = flatten_dict(dict(result))
+    keys = dict.fromkeys([ENV_STEPS, SECONDS, ITERATIONS, *filter(is_counter, stop)])
+    return {key: float(flat.get(key) or 0) for key in keys}
 
 
 def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -83,7 +83,7 @@ def _train_and_report(run: Any, *, resume: bool) -> int:
 
 def _report(run: Any, trials: list[Any], console: Any) -> None:
     from rllib_distill.cli.reporting import report_trial
-    from rllib_distill.cli.tune_callbacks import trial_title
+    from rllib_distill.cli.show_progress import trial_title
     from rllib_distill.evaluation.table import summary_table
 
     boards: dict[str, Any] = {}
@@ -117,7 +117,7 @@ def _specs(options: TrainOptions) -> dict[str, Any]:
     else:
         env = {"env": options.env} if options.env else {}
         specs = {options.experiment_name or "default": {"run": options.run, **env}}
-    return {name: _changed(spec, options) for name, spec in specs.items()}
+    return {name: changed(spec, options) for name, spec in specs.items()}
 
 
 def _from_file(options: TrainOptions, file: Path) -> dict[str, Any]:
@@ -134,7 +134,8 @@ def _from_file(options: TrainOptions, file: Path) -> dict[str, Any]:
     return {name: specs[name]}
 
 
-def _changed(spec: Any, options: TrainOptions) -> Any:
+def changed(spec: Any, options: TrainOptions) -> Any:
+    """An experiment's specification with what the flags change."""
     if not isinstance(spec, Mapping):
         return spec  # refused later, with the experiment's name
     flags = {
@@ -143,11 +144,14 @@ def _changed(spec: Any, options: TrainOptions) -> Any:
         "storage_path": options.storage_path,
         "restore": options.restore,
     }
-    changed = {**spec, **_given(flags)}
+    result = {**spec, **_given(flags)}
     for key, changes in (("config", options.config or {}), ("checkpoint_config", options.checkpoint_config)):
         if _given(changes) and isinstance(spec.get(key) or {}, Mapping):
-            changed[key] = {**(spec.get(key) or {}), **_given(changes)}
-    return changed
+            result[key] = {**(spec.get(key) or {}), **_given(changes)}
+    report = spec.get("report")
+    if (options.config or options.stop) and isinstance(report, Mapping):  # what is expected of another run
+        result["report"] = {key: value for key, value in report.items() if key != "expected"}
+    return result
 
 
 def _given(flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rllib_distill.cli.stop_criteria import ENV_STEPS, ITERATIONS, SECONDS, progress, seconds_left
+from rllib_distill.cli.stop_criteria import ENV_STEPS, ITERATIONS, SECONDS, counts_of, progress, seconds_left
 
 _WINDOW_S = 15.0
 
@@ -33,9 +33,7 @@ class TrialProgress:
         """Takes in a new result."""
         self.result = result
         now = time.monotonic()
-        self._recent.append(
-            (now, {key: float(result.get(key) or 0) for key in (ENV_STEPS, SECONDS, ITERATIONS)})
-        )
+        self._recent.append((now, counts_of(self.stop, result)))
         while len(self._recent) > 2 and now - self._recent[0][0] > _WINDOW_S:
             self._recent.popleft()
 
@@ -56,7 +54,7 @@ class TrialProgress:
 
     @property
     def rates(self) -> dict[str, float]:
-        """Result key -> increase per second, lately."""
+        """Counter of results -> increase per second, lately."""
         if not self._recent:
             return {}
         if len(self._recent) == 1:

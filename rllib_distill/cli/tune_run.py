@@ -11,7 +11,8 @@ from ray.tune.schedulers import SCHEDULER_IMPORT, create_scheduler
 
 from rllib_distill.cli.experiment import Experiment
 from rllib_distill.cli.live_view import LiveView
-from rllib_distill.cli.tune_callbacks import ShowProgress, StopGently
+from rllib_distill.cli.show_progress import ShowProgress
+from rllib_distill.cli.stop_gently import PausingScheduler, StopGently
 from rllib_distill.errors import DistillError, nearest
 
 _RESUME, _SKIP = tune.ResumeConfig.ResumeType.RESUME, tune.ResumeConfig.ResumeType.SKIP
@@ -67,7 +68,7 @@ class TuneRun:
             analysis = tune.run(
                 [self._tune_experiment(experiment) for experiment in self.experiments],
                 callbacks=[ShowProgress(view), stop],
-                scheduler=self._scheduler,
+                scheduler=PausingScheduler(self._scheduler, stop),
                 resume_config=tune.ResumeConfig(_SKIP, _RESUME, _RESUME) if resume else None,
                 verbose=0,
                 raise_on_failed_trial=False,

@@ -6,11 +6,11 @@ https://arxiv.org/abs/1511.06342. The learner adds the two: L^i = L_policy^i + b
 import torch
 from torch import Tensor
 
-from rllib_distill.losses.common import check_same_shape, expert_policy, only_legal
+from rllib_distill.losses.common import Temperature, check_same_shape, expert_policy, only_legal
 
 
 def policy_regression_loss(
-    expert_q: Tensor, student_logits: Tensor, *, tau: float = 1.0, legal_actions: Tensor | None = None
+    expert_q: Tensor, student_logits: Tensor, *, tau: Temperature = 1.0, legal_actions: Tensor | None = None
 ) -> Tensor:
     """Cross entropy of the expert's and the student's policies over the legal actions.
 
@@ -21,8 +21,8 @@ def policy_regression_loss(
     Args:
         expert_q: The expert's Q-values (or logits) Q_E, `(B, A)`; gets no gradient.
         student_logits: The student's logits z, `(B, A)`.
-        tau: Temperature, greater than 0; it divides the expert's Q alone. Small values imitate the greedy
-            action, large ones blur the expert. The official code has 1.0.
+        tau: Temperature, greater than 0, of all rows or `(B,)`; it divides the expert's Q alone. Small values
+            imitate the greedy action, large ones blur the expert. The official code has 1.0.
         legal_actions: `(B, A)` bool with at least one legal action per row, or None: all are legal.
 
     Returns:

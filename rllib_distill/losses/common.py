@@ -5,6 +5,9 @@ from torch import Tensor
 
 from rllib_distill.errors import DistillError
 
+Temperature = float | Tensor
+"""One for all rows, or one of each row, `(B,)`."""
+
 
 def only_legal(scores: Tensor, legal_actions: Tensor | None) -> Tensor:
     """Scores that make a softmax give illegal actions probability 0, and an argmax or max pass them over.
@@ -22,7 +25,7 @@ def only_legal(scores: Tensor, legal_actions: Tensor | None) -> Tensor:
     return scores.masked_fill(~legal_actions, torch.finfo(scores.dtype).min)
 
 
-def expert_policy(expert_q: Tensor, tau: float, legal_actions: Tensor | None) -> Tensor:
+def expert_policy(expert_q: Tensor, tau: Temperature, legal_actions: Tensor | None) -> Tensor:
     """softmax(Q_E / tau) over the legal actions, `(B, A)`; a constant, so that experts never learn.
 
     Raises:
@@ -31,7 +34,7 @@ def expert_policy(expert_q: Tensor, tau: float, legal_actions: Tensor | None) ->
     return torch.softmax(_tempered(expert_q, tau, legal_actions), -1)
 
 
-def expert_log_policy(expert_q: Tensor, tau: float, legal_actions: Tensor | None) -> Tensor:
+def expert_log_policy(expert_q: Tensor, tau: Temperature, legal_actions: Tensor | None) -> Tensor:
     """Logarithm of the expert's policy, `(B, A)`; a constant, and finite at illegal actions too.
 
     Raises:
@@ -42,9 +45,12 @@ def expert_log_policy(expert_q: Tensor, tau: float, legal_actions: Tensor | None
     return torch.log_softmax(logits.clamp(min=torch.finfo(logits.dtype).min), -1)
 
 
-def _tempered(expert_q: Tensor, tau: float, legal_actions: Tensor | None) -> Tensor:
+def _tempered(expert_q: Tensor, tau: Temperature, legal_actions: Tensor | None) -> Tensor:
     """Q_E / tau without gradient, shifted so that the best legal action has 0."""
-    if not tau > 0:
+    if isinstance(tau, Tensor):  # its values are not looked at, for which a GPU would have to be waited for
+        check_one_per_row(expert_q=expert_q, tau=tau)
+        tau = tau.unsqueeze(-1)
+    elif not tau > 0:
         raise DistillError(f"tau is {tau}, but a temperature must be greater than 0 (1.0 leaves Q as it is).")
     q = only_legal(expert_q.detach(), legal_actions)
     # Subtract before dividing: softmax sees the differences alone, and Q / tau would round them away.

@@ -15,11 +15,17 @@ variance; `score_function_loss` is the second, whose advantages are sums (or an 
 import torch
 from torch import Tensor
 
-from rllib_distill.losses.common import check_one_per_row, check_same_shape, expert_log_policy, only_legal
+from rllib_distill.losses.common import (
+    Temperature,
+    check_one_per_row,
+    check_same_shape,
+    expert_log_policy,
+    only_legal,
+)
 
 
 def expert_log_likelihood(
-    expert_q: Tensor, actions: Tensor, *, tau: float, legal_actions: Tensor | None = None
+    expert_q: Tensor, actions: Tensor, *, tau: Temperature, legal_actions: Tensor | None = None
 ) -> Tensor:
     """How likely the expert was to act as was acted: log pi_E(a|s), with pi_E = softmax(Q_E / tau).
 
@@ -28,7 +34,8 @@ def expert_log_likelihood(
     Args:
         expert_q: The expert's Q-values (or logits) Q_E, `(B, A)`.
         actions: The actions taken, legal ones, `(B,)` integers.
-        tau: Temperature, greater than 0. Small values make every action but the best one costly.
+        tau: Temperature, greater than 0, of all rows or `(B,)`. Small values make every action but the best
+            one costly.
         legal_actions: `(B, A)` bool with at least one legal action per row, or None: all are legal.
 
     Returns:
@@ -44,7 +51,7 @@ def expert_log_likelihood(
 
 
 def expected_cross_entropy_loss(
-    expert_q: Tensor, student_logits: Tensor, *, tau: float, legal_actions: Tensor | None = None
+    expert_q: Tensor, student_logits: Tensor, *, tau: Temperature, legal_actions: Tensor | None = None
 ) -> Tensor:
     """Cross entropy of the student's and the expert's policies, in this order, over the legal actions.
 
@@ -54,7 +61,8 @@ def expected_cross_entropy_loss(
     Args:
         expert_q: The expert's Q-values (or logits) Q_E, `(B, A)`; gets no gradient.
         student_logits: The student's logits z, `(B, A)`.
-        tau: Temperature, greater than 0; it divides the expert's Q alone. The loss grows with 1 / tau.
+        tau: Temperature, greater than 0, of all rows or `(B,)`; it divides the expert's Q alone. The loss
+            grows with 1 / tau.
         legal_actions: `(B, A)` bool with at least one legal action per row, or None: all are legal.
 
     Returns:

@@ -7,7 +7,7 @@ the other two make them logits of a policy.
 import torch
 from torch import Tensor
 
-from rllib_distill.losses.common import check_same_shape, expert_policy, only_legal
+from rllib_distill.losses.common import Temperature, check_same_shape, expert_policy, only_legal
 
 
 def distillation_nll_loss(
@@ -62,7 +62,7 @@ def distillation_mse_loss(
 
 
 def distillation_kl_loss(
-    expert_q: Tensor, student_logits: Tensor, *, tau: float = 0.01, legal_actions: Tensor | None = None
+    expert_q: Tensor, student_logits: Tensor, *, tau: Temperature = 0.01, legal_actions: Tensor | None = None
 ) -> Tensor:
     """Kullback-Leibler divergence from the expert's policy to the student's, over the legal actions.
 
@@ -73,8 +73,9 @@ def distillation_kl_loss(
     Args:
         expert_q: The expert's Q-values (or logits) Q_E, `(B, A)`; gets no gradient.
         student_logits: The student's logits z, `(B, A)`.
-        tau: Temperature, greater than 0; it divides the expert's Q alone. The paper's 0.01 sharpens, since
-            the Q-values of a state differ little; towards 0 this becomes the negative log-likelihood.
+        tau: Temperature, greater than 0, of all rows or `(B,)`; it divides the expert's Q alone. The paper's
+            0.01 sharpens, since the Q-values of a state differ little; towards 0 this becomes the negative
+            log-likelihood.
         legal_actions: `(B, A)` bool with at least one legal action per row, or None: all are legal.
 
     Returns:

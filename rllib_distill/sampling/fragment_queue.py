@@ -38,9 +38,11 @@ class FragmentQueue:
             self._samples.append(self._begun)
             self._begun = {}
 
-    def pop(self) -> Trajectories | None:
-        """Takes out the sample that has waited longest; None where none is whole."""
-        if not self._samples:
-            return None
-        sample = self._samples.popleft()
-        return Trajectories.of([sample[task] for task in self._tasks], self._spaces, self._device)
+    def pop_all(self) -> Trajectories | None:
+        """Takes out all whole samples, side by side; None where there is none."""
+        samples = [
+            Trajectories.of([sample[task] for task in self._tasks], self._spaces, self._device)
+            for sample in self._samples
+        ]
+        self._samples.clear()
+        return Trajectories.joined(samples) if samples else None

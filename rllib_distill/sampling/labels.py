@@ -26,19 +26,19 @@ class Labels:
         self,
         label: Callable[[str, NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32]]],
         columns: Sequence[str],
-        imitation_reward_tau: float | None = None,
+        imitation_reward_tau: Callable[[str], float | None] = lambda task: None,
     ):
         """Makes an empty book of labels.
 
         Args:
             label: `(task, (N, *observation))` -> outputs `(N, n)` and features `(N, F)` of the task's expert.
             columns: Which of `expert_outputs` and `expert_features` fragments get.
-            imitation_reward_tau: Temperature of the expert policy whose log-likelihoods become the rewards;
-                None leaves the rewards as they are.
+            imitation_reward_tau: Task -> temperature of the expert policy whose log-likelihoods become the
+                rewards; None leaves the rewards as they are.
         """
         self._label = label
         self._columns = tuple(columns)
-        self._tau = imitation_reward_tau
+        self._tau_of = imitation_reward_tau
         self._rows: defaultdict[str, dict[int, Row]] = defaultdict(dict)
         self.row = 0
 
@@ -54,8 +54,8 @@ class Labels:
 
     def write(self, fragment: Fragment) -> None:
         """Labels a fragment, and where imitation is rewarded, replaces its rewards."""
-        rows = self._rows.pop(fragment.task, {})
-        if not self._columns and self._tau is None:
+        rows, tau = self._rows.pop(fragment.task, {}), self._tau_of(fragment.task)
+        if not self._columns and tau is None:
             return
         missing = [t for t in range(len(fragment)) if t not in rows]
         if missing:
@@ -65,8 +65,8 @@ class Labels:
             rows |= {t: self._wanted(*(part[i] for part in parts)) for i, t in enumerate(missing)}
         labels = {name: np.stack([rows[t][name] for t in range(len(fragment))]) for name in rows[0]}
         fragment.labels = {name: labels[name] for name in self._columns}
-        if self._tau is not None:
-            fragment.rewards = _log_likelihoods(labels[EXPERT_OUTPUTS], fragment.actions, self._tau)
+        if tau is not None:
+            fragment.rewards = _log_likelihoods(labels[EXPERT_OUTPUTS], fragment.actions, tau)
 
     def _wanted(self, outputs: NDArray[np.float32], features: NDArray[np.float32]) -> Row:
         """The outputs, and the features, which are many, if they are asked for."""

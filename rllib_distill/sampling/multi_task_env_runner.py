@@ -31,9 +31,10 @@ class MultiTaskEnvRunner(RunnerState, EnvRunner):
     returns and records nothing else.
 
     Asks of its config, besides RLlib's own settings, what `MultiTaskConfig` has: `task_set`,
-    `module_spaces(module_id)`, `tasks_of_module(module_id)`, `num_envs_per_task`, `epsilon_at(env_steps)`,
-    `evaluation_epsilon`, `expert_share_at(env_steps)`, `expert_modules`, `samples_actions`, `load_experts()`,
-    `label_columns`, `imitation_reward_tau`, `runner_actors_class` and `evaluates_distilled`.
+    `module_spaces(module_id)`, `tasks_of_module(module_id)`, `num_envs_per_task`, `evaluation_epsilon`,
+    `epsilon_at(env_steps, progress)`, `expert_share_at(env_steps, progress)`, `expert_modules`,
+    `samples_actions`, `load_experts()`, `label_columns`, `imitation_reward_tau`, `runner_actors_class` and
+    `evaluates_distilled`.
     """
 
     def __init__(self, config: Any, **kwargs: Any):
@@ -49,6 +50,7 @@ class MultiTaskEnvRunner(RunnerState, EnvRunner):
         self._envs: dict[str, TaskEnvs] = {}
         self.module: MultiRLModule | None = None
         self._weights_seq_no = 0
+        self.progress = 0.0  # the share of the run that is done, as the driver last said
         self._episodes = EpisodeMetrics(self.metrics, self.config)
         self._labels = Labels(
             lambda task, observations: self.experts.label(task, observations),  # loaded when first needed
@@ -201,12 +203,12 @@ class MultiTaskEnvRunner(RunnerState, EnvRunner):
     def _epsilon(self, explore: bool) -> float:
         if not explore:
             return float(self.config.evaluation_epsilon)
-        return float(self.config.epsilon_at(self.num_env_steps_sampled_lifetime))
+        return float(self.config.epsilon_at(self.num_env_steps_sampled_lifetime, self.progress))
 
     def _expert_share(self) -> float:
         if self.config.in_evaluation:
             return 0.0
-        return float(self.config.expert_share_at(self.num_env_steps_sampled_lifetime))
+        return float(self.config.expert_share_at(self.num_env_steps_sampled_lifetime, self.progress))
 
     def _num_rows(self, num_timesteps: int | None) -> int:
         if num_timesteps is None:
@@ -233,6 +235,15 @@ class MultiTaskEnvRunner(RunnerState, EnvRunner):
         self._actors.behaviour.begin_anew()
 
     # -- RLlib's EnvRunner ---------------------------------------------------------------------------------
+
+    def sample_get_state_and_metrics(self, *, progress: float = 0.0) -> Any:
+        """RLlib's.
+
+        Args:
+            progress: The share of the run that is done, for schedules.
+        """
+        self.progress = progress
+        return super().sample_get_state_and_metrics()
 
     def get_metrics(self) -> Any:
         """Reduced metrics of the episodes that ended and the steps made since the last call."""

@@ -83,6 +83,45 @@ class Trajectories:
             final_valid=torch.from_numpy(final_valid).to(device),
         )
 
+    @classmethod
+    def joined(cls, samples: Sequence["Trajectories"]) -> "Trajectories":
+        """Several samples of equal length side by side, as one of more environments.
+
+        Args:
+            samples: One at least, of the same tasks in the same order.
+        """
+        if len(samples) == 1:
+            return samples[0]
+        num_envs = [sample.actions.shape[2] for sample in samples]
+        first_env = np.cumsum([0, *num_envs[:-1]]).tolist()
+
+        def rows(sample: Trajectories, first: int) -> torch.Tensor:  # `t * B + b`, of another B
+            t, b = sample.final_rows // sample.actions.shape[2], sample.final_rows % sample.actions.shape[2]
+            return t * sum(num_envs) + first + b
+
+        def join(name: str, dim: int) -> Any:
+            values = [getattr(sample, name) for sample in samples]
+            return None if any(value is None for value in values) else torch.cat(values, dim)
+
+        return cls(
+            tasks=samples[0].tasks,
+            **{name: join(name, 2) for name in _BY_ENVS},
+            **{name: join(name, 1) for name in ("state", "final_observations", "final_valid")},
+            final_rows=torch.cat(list(map(rows, samples, first_env)), 1),
+        )
+
+
+_BY_ENVS = (
+    "observations",
+    "actions",
+    "rewards",
+    "terminations",
+    "truncations",
+    "valid",
+    "begins",
+    "behaviour_log_probs",
+)
+
 
 def _state(fragment: Fragment) -> NDArray[np.float32]:
     num_envs = fragment.actions.shape[1]

@@ -104,7 +104,7 @@ def test_that_an_optimizer_goes_on_from_a_checkpoint_as_if_there_was_none(config
     results = []
     for is_restored in (False, True):
         parameter = torch.nn.Parameter(weight.clone())
-        optimizer = make_optimizer({**config, "lr": 0.1}, [parameter])
+        optimizer = make_optimizer(config, [parameter], lr=0.1)
         for i, gradient in enumerate(gradients):
             if is_restored and i == 2:
                 state = copy.deepcopy(optimizer.state_dict())

@@ -7,7 +7,6 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_distill.algorithms.actor_mimic import ActorMimic, ActorMimicConfig
 from rllib_distill.algorithms.common.fragment_data import num_sources, rank_of
-from rllib_distill.algorithms.common.settings import value_at
 from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQNConfig
 from tests.sampling.counting_env import NAMED_TASKS
 
@@ -121,12 +120,6 @@ def test_that_beta_zero_builds_no_feature_regression(actor_mimic):
     assert sizes == {"short": (5, 8), "long": (6, 8)}  # from the student's 8 features to the expert's
     acting = actor_mimic(beta=0.1).get_multi_rl_module_spec(inference_only=True).build()["student"]
     assert "feature_regressors" not in {name.split(".")[0] for name in acting.get_state(inference_only=True)}
-
-
-@pytest.mark.parametrize(("step", "value"), [(0, 1.0), (50, 0.55), (100, 0.1), (10_000, 0.1)])
-def test_that_schedules_are_linear_between_their_points(step, value):
-    assert value_at([[0, 1.0], [100, 0.1]], step) == pytest.approx(value)
-    assert value_at(0.3, step) == 0.3
 
 
 @pytest.mark.parametrize("num_learners", [1, 2, 3, 4])

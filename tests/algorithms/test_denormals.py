@@ -12,8 +12,7 @@ SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
 @pytest.mark.parametrize("kind", ["adam", "rmsprop"])
 def test_that_the_moments_of_a_dead_unit_become_zero_and_others_stay(kind):
     alive, dead = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
-    optimizer = make_optimizer({"type": kind}, [alive, dead])
-    optimizer.param_groups[0]["lr"] = 1e-3
+    optimizer = make_optimizer({"type": kind}, [alive, dead], lr=1e-3)
     for step in range(1_600):
         alive.grad, dead.grad = torch.full((3,), 0.5), torch.full((3,), 0.5 if step == 0 else 0.0)
         optimizer.step()

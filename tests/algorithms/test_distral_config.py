@@ -162,7 +162,7 @@ def test_that_a_module_has_its_own_steps_and_nothing_else(config, refused):
         ({"lfet": {"lr": 0.1}}, ("'lfet'", "Did you mean 'left'?")),
         ({"left": 0.1}, ("'left' is 0.1", "mapping")),
         ({"left": {"lr": "1e-3"}}, ("'left'", "lr", "0.001")),
-        ({"left": {"lr": [[1, 0.1], [2, 0.1]]}}, ("'left'", "lr", "step 0")),
+        ({"left": {"lr": [["0%", 0.1], ["100%", 0.0]]}}, ("module 'left': lr", "stop")),
         ({"left": {"optimizer": {"epss": 1}}}, ("'left'", "'epss'", "'eps'")),
         ({"left": {"grad_clip": 0}}, ("'left'", "grad_clip is 0", "> 0")),
     ],

@@ -210,3 +210,27 @@ def test_that_tabular_entries_that_nobody_visited_stay_where_they_are():
     states = batch.observations[0, :-1].flatten(0, 1).byte().argmax(-1)
     unvisited = [s for s in range(table.shape[1]) if s not in states.tolist()]
     assert unvisited and (table[:, unvisited] == 0).all() and (table != 0).any()
+
+
+@pytest.mark.parametrize("network", [{"type": "mlp", "hiddens": [8]}, LSTM])
+def test_that_samples_of_several_runners_make_one_step_on_the_mean_of_their_losses(network):
+    config = distral("kl_ent_2col", network=network)
+    learner, runner = config.build_learner(), MultiTaskEnvRunner(config=config)
+    samples = [runner.sample() for _ in range(3)]
+    runner.stop()
+
+    def losses_of(*samples):
+        for fragment in (fragment for sample in samples for fragment in sample):
+            learner.memory.add(fragment)
+        batch = learner.draw_minibatch()
+        losses = learner.compute_losses(fwd_out=learner.module.forward_train(batch), batch=batch)
+        return {module_id: float(loss.detach()) for module_id, loss in losses.items()}
+
+    singly = [losses_of(sample) for sample in samples]
+    assert losses_of(*samples) == pytest.approx(
+        {module_id: np.mean([losses[module_id] for losses in singly]) for module_id in singly[0]}, rel=1e-5
+    )
+    learner.update(training_data=FragmentData([(0, sample) for sample in samples]), num_minibatches=1)
+    assert learner.num_updates == 1 and len(learner.memory) == 0
+    rows = sum(fragment.actions.size for sample in samples for fragment in sample)
+    assert learner.rows_per_minibatch == rows

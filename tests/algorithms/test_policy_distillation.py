@@ -6,6 +6,7 @@ import torch
 
 from rllib_distill.algorithms.actor_mimic import ActorMimic
 from rllib_distill.algorithms.common.behaviour import expert_share, highest_share, last_share
+from rllib_distill.algorithms.common.schedules import Elapsed
 from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQNConfig
 from rllib_distill.algorithms.policy_distillation import PolicyDistillation, PolicyDistillationConfig
 from rllib_distill.errors import DistillError
@@ -44,10 +45,10 @@ def test_that_experts_act_and_the_student_is_evaluated(distillation):
 )
 def test_that_the_share_of_episodes_that_experts_act_follows_its_schedule(behaviour, shares, actor_mimic):
     for steps, share in shares.items():
-        assert expert_share(behaviour, steps) == pytest.approx(share)
+        assert expert_share(behaviour, Elapsed(steps)) == pytest.approx(share)
     config = actor_mimic().experts(behaviour=behaviour)
     config.validate()
-    assert [config.expert_share_at(steps) for steps in shares] == pytest.approx(list(shares.values()))
+    assert [config.expert_share_at(steps, 0.0) for steps in shares] == pytest.approx(list(shares.values()))
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,13 @@ WRONG_EXPERIMENT = {
     "wrong checkpoint value": ({"checkpoint_config": {"num_to_keep": -3}}, "checkpoint_config", "-3"),
     "unknown report key": ({"report": {"episode": 3}}, "'episode'", "'episodes'"),
     "wrong epsilon of a report": ({"report": {"epsilon": 2}}, "epsilon"),
+    "one expected number": ({"report": {"expected": 0.9}}, "[0.9, 1.0]"),
+    "expected the wrong way round": ({"report": {"expected": [1.0, 0.9]}}, "lowest"),
+    "expected of no student": (
+        {"run": "MultiTaskDQN", "report": {"expected": [0.9, 1.0]}},
+        "MultiTaskDQN has no student",
+    ),
+    "a stop inside the config": ({"config": {"stop": {"training_iteration": 9}}}, "beside config"),
     "restoring from nothing": ({"restore": "gone"}, "gone", "checkpoint"),
     "results below a file": ({"storage_path": "experiments.yaml/x"}, "experiments.yaml/x"),
 }

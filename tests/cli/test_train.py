@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rllib_distill.cli.tune_callbacks import ShowProgress
+from rllib_distill.cli.show_progress import ShowProgress
 from rllib_distill.experts import Expert
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -56,9 +56,12 @@ def test_that_flags_train_a_student_from_relative_paths(rllib, mimic, read_json,
 
 
 def test_that_an_interrupted_run_goes_on(rllib, write_file, dqn, monkeypatch, tmp_path):
-    """GIVEN a grid WHEN Ctrl-C comes after two iterations THEN --resume goes on from there."""
-    dqn |= {"stop": {"training_iteration": 6}, "report": False}
-    dqn["config"]["lr"] = {"grid_search": [0.001, 0.002]}
+    """GIVEN a fast and a slow trial WHEN Ctrl-C comes THEN --resume goes on, and nothing is done twice.
+
+    The fast one must not train on while the slow one's iteration takes its time.
+    """
+    dqn |= {"stop": {"training_iteration": 5}, "report": False}
+    dqn["config"]["min_time_s_per_iteration"] = {"grid_search": [0, 1]}
     file = write_file({"dqn": dqn})
     show, interrupts = ShowProgress.on_trial_result, []
     handler = signal.getsignal(signal.SIGINT)  # Tune, used by another test in this process, leaves its own
@@ -77,12 +80,13 @@ def test_that_an_interrupted_run_goes_on(rllib, write_file, dqn, monkeypatch, tm
     trials = sorted((tmp_path / "results" / "dqn").glob("dqn_*"))
     assert any(trial.glob("checkpoint_*") for trial in trials)
     before = {trial: _iterations(trial) for trial in trials}
-    assert max(len(iterations) for iterations in before.values()) < 6
+    assert all(iterations == list(range(1, len(iterations) + 1)) for iterations in before.values())
+    assert max(len(iterations) for iterations in before.values()) <= 3  # one may have been under way
 
     outcome = rllib("train", "file", file, "--resume")
     assert outcome.code == 0, outcome
     after = {trial: _iterations(trial) for trial in sorted((tmp_path / "results" / "dqn").glob("dqn_*"))}
-    assert len(after) == 2 and all(iterations == [1, 2, 3, 4, 5, 6] for iterations in after.values())
+    assert len(after) == 2 and all(iterations == [1, 2, 3, 4, 5] for iterations in after.values())
     assert all(after[trial][: len(iterations)] == iterations for trial, iterations in before.items())
 
 

@@ -70,7 +70,7 @@ def test_that_nothing_is_asked_where_nothing_is_wanted():
 @pytest.mark.parametrize("acted", [(), (0, 3)])
 def test_that_rewards_are_the_experts_log_likelihoods(acted):
     """The outputs of every row are x, x + 1, x + 2."""
-    labels, fragment = Labels(label, ["expert_outputs"], imitation_reward_tau=0.5), fragment_of()
+    labels, fragment = Labels(label, ["expert_outputs"], imitation_reward_tau=lambda task: 0.5), fragment_of()
     for labels.row in acted:
         labels.outputs("task", fragment.observations[labels.row])
     labels.write(fragment)

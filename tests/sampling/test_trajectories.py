@@ -99,16 +99,47 @@ def sample_of(number):
     return fragments
 
 
-def test_that_a_queue_hands_out_whole_samples_the_oldest_first():
+def test_that_a_queue_hands_out_all_whole_samples_side_by_side():
     queue = FragmentQueue(("b", "a"), SPACES)
-    assert queue.pop() is None
-    first, second = sample_of(1), sample_of(2)
+    assert queue.pop_all() is None
+    first, second, third = sample_of(1), sample_of(2), sample_of(3)
     queue.add(first["a"])
-    assert len(queue) == 0 and queue.pop() is None
-    for fragment in (first["b"], second["a"], second["b"]):
+    assert len(queue) == 0 and queue.pop_all() is None
+    for fragment in (first["b"], second["a"], second["b"], third["a"]):
         queue.add(fragment)
     assert len(queue) == 2
-    popped = queue.pop()
-    assert popped.tasks == ("b", "a") and (popped.rewards == 1).all()
-    assert (queue.pop().rewards == 2).all()
-    assert queue.pop() is None and len(queue) == 0
+    popped = queue.pop_all()
+    assert popped.tasks == ("b", "a") and popped.rewards.shape == (2, 2, 6)
+    assert (popped.rewards[..., :3] == 1).all() and (popped.rewards[..., 3:] == 2).all()
+    assert len(queue) == 0 and queue.pop_all() is None
+    queue.add(third["b"])
+    assert (queue.pop_all().rewards == 3).all()
+
+
+@MODES
+def test_that_joined_samples_keep_every_environments_rows_and_last_observations(mode):
+    worlds = [World(mode, task="a", seed=1), World(mode, task="a", seed=2)]
+    found = 0
+    for _ in range(10):
+        parts = [Trajectories.of([world.play(9)[0]], SPACES) for world in worlds]
+        joined = Trajectories.joined(parts)
+        for name in ("observations", "actions", "rewards", "terminations", "truncations", "valid", "begins"):
+            both = getattr(joined, name)
+            for i, part in enumerate(parts):
+                assert torch.equal(both[:, :, 3 * i : 3 * i + 3], getattr(part, name)), name
+        assert joined.state.shape == (1, 6, 0) and joined.behaviour_log_probs is None
+        expected = {
+            (t, b + 3 * i): part.final_observations[0, k].tolist()
+            for i, part in enumerate(parts)
+            for k, row in enumerate(part.final_rows[0].tolist())
+            if part.final_valid[0, k]
+            for t, b in [divmod(row, 3)]
+        }
+        seen = {
+            divmod(row, 6): joined.final_observations[0, k].tolist()
+            for k, row in enumerate(joined.final_rows[0].tolist())
+            if joined.final_valid[0, k]
+        }
+        assert seen == expected
+        found += len(seen)
+    assert (found > 0) == (mode == SAME_STEP)

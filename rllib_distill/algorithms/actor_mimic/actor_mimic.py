@@ -5,6 +5,7 @@ from typing import Any, Self
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 
+from rllib_distill.algorithms.common.coefficients import Coefficient
 from rllib_distill.algorithms.common.expert_config import ExpertConfig
 from rllib_distill.algorithms.common.settings import check_number
 from rllib_distill.algorithms.common.student_algorithm import StudentAlgorithm
@@ -28,18 +29,17 @@ class ActorMimicConfig(ExpertConfig):
     def __init__(self, algo_class: type | None = None):
         """Sets the defaults."""
         super().__init__(algo_class=algo_class or ActorMimic)
-        self.tau = 1.0
         self.beta = 0.01
         self.lr = 0.0005
         self.epsilon = 0.1
 
-    def training(self, *, tau: float = NotProvided, beta: float = NotProvided, **kwargs: Any) -> Self:
+    def training(self, *, tau: Coefficient = NotProvided, beta: float = NotProvided, **kwargs: Any) -> Self:
         """Sets the training related configuration.
 
         Args:
             tau: Temperature of the experts' softmax, > 0; it divides the experts' Q-values only (default 1,
                 the official code's). Lower is greedier: it should be of the size of the gaps between
-                Q-values, which are small where rewards are.
+                Q-values, which are small where rewards are. A number, or task -> number.
             beta: Weight of feature regression, >= 0 (default 0.01, the paper's); 0 builds none.
             kwargs: See `ReplayConfig.training`.
 
@@ -75,7 +75,6 @@ class ActorMimicConfig(ExpertConfig):
 
     def validate(self) -> None:
         """Checks every value before anything starts."""
-        check_number("tau", self.tau, above=0)
         check_number("beta", self.beta, least=0)
         super().validate()
 

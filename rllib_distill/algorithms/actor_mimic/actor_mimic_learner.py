@@ -28,7 +28,7 @@ class ActorMimicLearner(MultiTaskLearner):
         """Mean over all rows of the minibatch."""
         logits, tasks = fwd_out[Columns.ACTION_DIST_INPUTS], batch[TASKS]
         policy_loss = policy_regression_loss(
-            batch[EXPERT_OUTPUTS], logits, tau=config.tau, legal_actions=batch[LEGAL_ACTIONS]
+            batch[EXPERT_OUTPUTS], logits, tau=self.tau_of_rows(batch), legal_actions=batch[LEGAL_ACTIONS]
         )
         loss = policy_loss.mean()
         if config.beta > 0:

@@ -9,6 +9,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.apis import TargetNetworkAPI
 from ray.rllib.utils.metrics import (
     ALL_MODULES,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
     NUM_ENV_STEPS_TRAINED,
     NUM_ENV_STEPS_TRAINED_LIFETIME,
 )
@@ -18,9 +19,13 @@ from rllib_distill.algorithms.common.fragment_data import FragmentData, num_sour
 from rllib_distill.algorithms.common.gradients import average_gradients, broadcast_from_first_rank
 from rllib_distill.algorithms.common.optimizer_memory import lay_out_as_parameters
 from rllib_distill.algorithms.common.optimizers import make_optimizer
+from rllib_distill.algorithms.common.schedules import Elapsed, value_at
 from rllib_distill.sampling import keep_large_tensors_cheap
 
 NUM_UPDATES = "num_updates_lifetime"
+PROGRESS = "progress"
+"""Key of the counters that an update is told: the share of the run that is done."""
+
 MODULE_STATE_AFTER_UPDATE = "_rl_module_state_after_update"  # RLlib's key, where it has no constant
 
 
@@ -91,7 +96,7 @@ class ColumnarLearner(TorchLearner):
 
         Args:
             training_data: New fragments; None stores nothing.
-            timesteps: RLlib's counters, for learning rate schedules.
+            timesteps: RLlib's counters, and `PROGRESS`: for learning rate schedules.
             num_minibatches: How many gradient steps; 0 while the memories fill.
             return_state: Whether the result carries the modules' weights.
 
@@ -112,6 +117,9 @@ class ColumnarLearner(TorchLearner):
 
     def _make_steps(self, num_minibatches: int, timesteps: Mapping[str, Any]) -> None:
         self.before_gradient_based_update(timesteps=timesteps)
+        self._set_learning_rates(
+            Elapsed(timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0), timesteps.get(PROGRESS, 0.0))
+        )
         for i in range(num_minibatches):
             self.logs_minibatch = i >= num_minibatches - self.num_logged_minibatches
             _, losses, _ = self._update(self.draw_minibatch())
@@ -172,14 +180,16 @@ class ColumnarLearner(TorchLearner):
                 zero_tiny_moments(optimizer)
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """The optimizer that the config names, with RLlib's learning rate schedule."""
+        """The optimizer that the config names; RLlib's own schedules don't know of progress."""
         parameters = self.get_parameters(self.module[module_id])
-        self.register_optimizer(
-            module_id=module_id,
-            optimizer=make_optimizer(config.optimizer, parameters),
-            params=parameters,
-            lr_or_lr_schedule=config.lr,
-        )
+        optimizer = make_optimizer(config.optimizer, parameters, lr=value_at(config.lr, Elapsed()))
+        self.register_optimizer(module_id=module_id, optimizer=optimizer, params=parameters)
+
+    def _set_learning_rates(self, elapsed: Elapsed) -> None:
+        for module_id in self.module.keys():  # a MultiRLModule is no mapping
+            lr = value_at(self.config.get_config_for_module(module_id).lr, elapsed)
+            for _, optimizer in self.get_optimizers_for_module(module_id):
+                self._set_optimizer_lr(optimizer, lr)
 
     def _make_modules_ddp_if_necessary(self) -> None:
         """Never: `average_gradients` does its work."""

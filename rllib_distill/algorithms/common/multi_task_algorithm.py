@@ -1,5 +1,6 @@
 """The training step that our algorithms share: sample, update, hand out weights."""
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -19,9 +20,13 @@ from ray.rllib.utils.metrics import (
     SYNCH_WORKER_WEIGHTS_TIMER,
     TIMERS,
 )
+from ray.tune.result import DONE
+from ray.tune.utils import flatten_dict
 
+from rllib_distill.algorithms.common.columnar_learner import PROGRESS
 from rllib_distill.algorithms.common.fragment_data import FragmentData, rank_of
 from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
+from rllib_distill.algorithms.common.schedules import ENV_STEPS, ITERATIONS, SECONDS, Elapsed, share_done
 from rllib_distill.errors import DistillError
 
 REPLAY_FOLDER = "replay"
@@ -29,6 +34,7 @@ MODULES_FOLDER = Path("learner_group", "learner", "rl_module")
 """Where a checkpoint has a folder per module."""
 
 _OWED = "minibatches_owed"
+_COUNTS = "counts"
 
 
 class MultiTaskAlgorithm(Algorithm):
@@ -45,6 +51,7 @@ class MultiTaskAlgorithm(Algorithm):
         self._minibatches_owed = 0.0
         self._learning_started = False
         self._samples_sharded = 0
+        self._counts: dict[str, float] = {}
         super().setup(config)
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -53,17 +60,47 @@ class MultiTaskAlgorithm(Algorithm):
 
     # -- training ------------------------------------------------------------------------------------------
 
+    def train(self) -> dict[str, Any]:
+        """RLlib's; the result is `done` where the config's `stop` says so, which ends a trial of Tune."""
+        self._train_began = time.monotonic()
+        result: dict[str, Any] = super().train()
+        stop = self.config.stop or {}
+        reached = {key: value for key, value in flatten_dict(result).items() if key in stop}
+        self._counts.update({key: float(value) for key, value in reached.items() if math.isfinite(value)})
+        if any(value >= stop[key] for key, value in reached.items()):
+            result[DONE] = True
+        return result
+
+    def elapsed(self) -> Elapsed:
+        """How far training is at the moment."""
+        return Elapsed(self._env_steps_lifetime(), share_done(self.config.stop, self._count) or 0.0)
+
+    def _count(self, key: str) -> float:
+        """What a counter of results is at, before the iteration's result is there."""
+        if key == ITERATIONS:
+            return float(self.iteration)
+        if key == "iterations_since_restore":
+            return float(self._iterations_since_restore)
+        if key in (SECONDS, "time_since_restore"):
+            until_now = self._time_total if key == SECONDS else self._time_since_restore
+            return float(until_now + time.monotonic() - self._train_began)
+        path = (ENV_RUNNER_RESULTS, key) if key == ENV_STEPS else tuple(key.split("/"))
+        count = float(self.metrics.peek(path, default=math.nan))
+        if math.isfinite(count):  # between two reports of a key, RLlib's metrics may have none
+            self._counts[key] = count
+        return self._counts.get(key, 0.0)
+
     def training_step(self) -> None:
         """One round of sampling and as many gradient steps as it pays for."""
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
             samples, env_steps = self._sample_remotely() if self._samples_remotely else self._sample_locally()
         if not samples:
             return  # every runner is late or dead; RLlib restores the dead ones before the next step
-        num_minibatches = self.num_minibatches(samples, env_steps)
+        num_minibatches, elapsed = self.num_minibatches(samples, env_steps), self.elapsed()
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             results = self.learner_group.update(
                 training_data=FragmentData(samples),
-                timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: self._env_steps_lifetime()},
+                timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: elapsed.env_steps, PROGRESS: elapsed.progress},
                 num_minibatches=num_minibatches,
                 **self.learner_inputs(),
             )
@@ -84,6 +121,7 @@ class MultiTaskAlgorithm(Algorithm):
 
     def _sample_locally(self) -> tuple[list[tuple[int, Any]], int]:
         runner = self.env_runner_group.local_env_runner
+        runner.progress = self.elapsed().progress
         sample = runner.sample()
         metrics = runner.get_metrics()
         self.metrics.aggregate([metrics], key=ENV_RUNNER_RESULTS)
@@ -113,8 +151,11 @@ class MultiTaskAlgorithm(Algorithm):
 
     def _request_samples(self) -> None:
         """Fills every runner's queue: a call makes one request each, none where the queue is full."""
+        progress = {"progress": self.elapsed().progress}
         for _ in range(self.config.max_requests_in_flight_per_env_runner):
-            self.env_runner_group.foreach_env_runner_async("sample_get_state_and_metrics", tag="sample")
+            self.env_runner_group.foreach_env_runner_async(
+                "sample_get_state_and_metrics", tag="sample", kwargs=progress
+            )
 
     def _rank_of(self, runner: int) -> int:
         self._samples_sharded += 1
@@ -179,13 +220,15 @@ class MultiTaskAlgorithm(Algorithm):
     # -- checkpoints ---------------------------------------------------------------------------------------
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's state, and how many minibatches the steps so far still pay for."""
-        return {**super().get_state(*args, **kwargs), _OWED: self._minibatches_owed}
+        """RLlib's state, how many minibatches the steps so far still pay for, and what `stop` counts."""
+        own = {_OWED: self._minibatches_owed, _COUNTS: dict(self._counts)}
+        return {**super().get_state(*args, **kwargs), **own}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores what `get_state` gave."""
         super().set_state(state)
         self._minibatches_owed = state.get(_OWED, 0.0)
+        self._counts = dict(state.get(_COUNTS, {}))
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
         """RLlib's checkpoint, and every learner's replay memory in the folder `replay`."""

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from rllib_distill.algorithms.common.optimizers import check_optimizer
-from rllib_distill.algorithms.common.settings import check_bool, check_choice, check_number, check_schedule
+from rllib_distill.algorithms.common.schedules import check_schedule
+from rllib_distill.algorithms.common.settings import check_bool, check_choice, check_number
 
 _COUNTS = ("num_envs_per_task", "rollout_fragment_length")
 

@@ -10,13 +10,9 @@ from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
 from ray.util import log_once
 
 from rllib_distill.algorithms.common.multi_task_checks import check_networks, check_sizes, check_values
-from rllib_distill.algorithms.common.settings import (
-    Schedule,
-    check_gradient_steps,
-    check_module_overrides,
-    check_number,
-    value_at,
-)
+from rllib_distill.algorithms.common.optimizers import check_gradient_steps, check_module_overrides
+from rllib_distill.algorithms.common.schedules import Elapsed, Schedule, check_stop, is_by_progress, value_at
+from rllib_distill.algorithms.common.settings import check_number
 from rllib_distill.algorithms.common.task_modules import TaskModules
 from rllib_distill.errors import DistillError, nearest
 from rllib_distill.sampling import MultiTaskEnvRunner
@@ -48,6 +44,7 @@ class MultiTaskConfig(TaskModules):
         self.optimizer = {"type": "adam"}
         self.lr = 0.00025
         self.gamma = 0.99
+        self.stop: Mapping[str, float] | None = None
         # Acting.
         self.epsilon: Schedule = 0.1
         self.evaluation_epsilon = 0.01
@@ -67,9 +64,13 @@ class MultiTaskConfig(TaskModules):
         network: Mapping[str, Any] | None = NotProvided,
         mixed_precision: bool = NotProvided,
         epsilon: Schedule = NotProvided,
+        stop: Mapping[str, float] | None = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the training related configuration.
+
+        A setting that is a schedule takes a number; `[[env steps of all tasks together, value], ...]`; or
+        `[["0%", value], ["100%", value]]`, by the share of the run that is done. Linear in between.
 
         Args:
             network: `{"type": "nature_cnn" | "minatar_cnn" | "mlp" | ..., **options}`, see
@@ -77,9 +78,12 @@ class MultiTaskConfig(TaskModules):
                 least 36 pixels, minatar_cnn for smaller ones, else mlp.
             mixed_precision: Whether networks compute in bfloat16 where they learn and act (default False);
                 weights, outputs and losses stay float32. Faster on a GPU and on processors with AMX.
-            epsilon: Probability of a random action while training: a number, or a schedule
-                `[[env steps of all tasks together, epsilon], ...]`, linear in between (default 0.1).
-            kwargs: RLlib's own: `lr`, `gamma`, `grad_clip`, `optimizer`
+            epsilon: Probability of a random action while training, a schedule (default 0.1).
+            stop: When the whole run ends, in Tune's form: result key -> value, e.g.
+                `{"num_env_steps_sampled_lifetime": 1_000_000}`; of several, the first to be met ends it and
+                the furthest tells which share is done. Results are `done` then, which ends a trial of Tune.
+                `rllib train` takes it from the experiment. None (default): nobody knows.
+            kwargs: RLlib's own: `lr` (a schedule), `gamma`, `grad_clip`, `optimizer`
                 (`{"type": "adam" | "rmsprop" | "sgd", **options of torch's}`).
 
         Returns:
@@ -97,6 +101,7 @@ class MultiTaskConfig(TaskModules):
                 "network": network,
                 "mixed_precision": mixed_precision,
                 "epsilon": epsilon,
+                "stop": stop,
             }
         )
 
@@ -124,13 +129,28 @@ class MultiTaskConfig(TaskModules):
         state: dict[str, Any] = self.get_state()
         return state
 
-    def epsilon_at(self, env_steps: int) -> float:
-        """Exploration after so many env steps of all tasks together."""
-        return value_at(self.epsilon, env_steps)
+    def epsilon_at(self, env_steps: int, progress: float) -> float:
+        """Exploration after so many env steps of all tasks together and such a share of the run."""
+        return value_at(self.epsilon, Elapsed(env_steps, progress))
 
-    def expert_share_at(self, env_steps: int) -> float:
-        """Share of the training episodes that experts act, after so many env steps of all tasks together."""
+    def expert_share_at(self, env_steps: int, progress: float) -> float:
+        """Share of the training episodes that experts act, as `epsilon_at`."""
         return 0.0
+
+    @property
+    def schedules(self) -> dict[str, Any]:
+        """Name -> value of every setting that may be a schedule."""
+        of_modules = {
+            f"algorithm_config_overrides_per_module of module {module_id!r}: lr": settings["lr"]
+            for module_id, settings in self.algorithm_config_overrides_per_module.items()
+            if "lr" in settings
+        }
+        return {"lr": self.lr, **of_modules, "epsilon": self.epsilon}
+
+    @property
+    def by_progress(self) -> list[str]:
+        """Which of them change by shares of the run."""
+        return [name for name, schedule in self.schedules.items() if is_by_progress(schedule)]
 
     @property
     def runner_actors_class(self) -> type:
@@ -147,8 +167,7 @@ class MultiTaskConfig(TaskModules):
         """Whether training actions are drawn from the policy's softmax, or greedy."""
         return False
 
-    @property
-    def imitation_reward_tau(self) -> float | None:
+    def imitation_reward_tau(self, task: str) -> float | None:
         """Temperature of the expert policy whose log-likelihoods are the rewards; None: the task's own."""
         return None
 
@@ -206,8 +225,17 @@ class MultiTaskConfig(TaskModules):
             of_losses=self.loss_settings,
             per_task=self.per_task_settings,
         )
+        check_stop(self.stop, self.by_progress)
         log_once(f"{self.algo_class.__name__}_on_new_api_stack")  # RLlib's warning that this is the new stack
         super().validate()
+
+    def _validate_new_api_stack_settings(self) -> None:
+        """RLlib's, which knows learning rates by env steps only; ours is checked already."""
+        lr, self.lr = self.lr, value_at(self.lr, Elapsed())
+        try:
+            super()._validate_new_api_stack_settings()
+        finally:
+            self.lr = lr
 
     def _unknown_key(self, key: str) -> DistillError:
         return DistillError(

@@ -1,12 +1,17 @@
 """The learner that draws its minibatches from a replay memory of every task."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+from ray.rllib.core.columns import Columns
 
 from rllib_distill.algorithms.common.columnar_learner import ColumnarLearner
 from rllib_distill.algorithms.common.memory_files import load_shard, save_shard
 from rllib_distill.algorithms.common.minibatch import Minibatches, OneTaskAtATime
 from rllib_distill.sampling import TaskReplay
+from rllib_distill.sampling.columns import TASKS
 
 
 class MultiTaskLearner(ColumnarLearner):
@@ -54,6 +59,17 @@ class MultiTaskLearner(ColumnarLearner):
     def replay_options(self) -> dict[str, Any]:
         """What else the replay memory is made with."""
         return {}
+
+    def of_rows(self, batch: Mapping[str, Any], of_tasks: Sequence[float]) -> torch.Tensor | float:
+        """What a minibatch's tasks have of their own, `(N,)` by rows; a number where it is the same."""
+        if len(set(of_tasks)) == 1:
+            return of_tasks[0]
+        values = torch.tensor(of_tasks).repeat_interleave(len(batch[Columns.OBS]) // len(of_tasks))
+        return values.to(self._device, non_blocking=True)
+
+    def tau_of_rows(self, batch: Mapping[str, Any]) -> torch.Tensor | float:
+        """The temperature of each row's task, `(N,)`, or that of all."""
+        return self.of_rows(batch, [self.config.tau_of(task) for task in batch[TASKS]])
 
     def save_memory(self, folder: Path) -> None:
         """Writes this rank's shard of the replay memory."""

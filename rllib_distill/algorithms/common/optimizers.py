@@ -1,11 +1,13 @@
-"""Optimizers by name."""
+"""Optimizers by name, and what each module's gradient steps are made with."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from inspect import signature
 from typing import Any
 
 import torch
 
+from rllib_distill.algorithms.common.schedules import check_schedule
+from rllib_distill.algorithms.common.settings import check_choice, check_number
 from rllib_distill.errors import DistillError, nearest
 
 _OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
@@ -35,9 +37,66 @@ def check_optimizer(config: Any) -> None:
 
 
 def make_optimizer(
-    config: Mapping[str, Any], parameters: Iterable[torch.nn.Parameter]
+    config: Mapping[str, Any], parameters: Iterable[torch.nn.Parameter], lr: float
 ) -> torch.optim.Optimizer:
-    """The optimizer that a checked `config` describes; RLlib's schedule sets its learning rate."""
+    """The optimizer that a checked `config` describes, with the learning rate to begin with."""
     options = dict(config)
     optimizer_class, defaults = _OPTIMIZERS[options.pop("type")]
-    return optimizer_class(parameters, **{**defaults, **options})
+    return optimizer_class(parameters, **{"lr": lr, **defaults, **options})
+
+
+def check_gradient_steps(lr: Any, optimizer: Any, grad_clip: Any, grad_clip_by: Any) -> None:
+    """Raises DistillError unless gradients can be clipped, and steps taken, as these settings say."""
+    check_schedule("lr", lr, least=0)
+    check_optimizer(optimizer)
+    if grad_clip is not None:
+        check_number("grad_clip", grad_clip, above=0)
+    check_choice("grad_clip_by", grad_clip_by, ("value", "norm", "global_norm"))
+
+
+def check_module_overrides(
+    overrides: Any,
+    modules: Collection[str],
+    own_settings: Mapping[str, Any],
+    *,
+    of_losses: Collection[str],
+    per_task: Collection[str],
+) -> None:
+    """Raises DistillError unless learners honour what `algorithm_config_overrides_per_module` says.
+
+    Args:
+        overrides: Module id -> setting -> value.
+        modules: Ids of the modules there are.
+        own_settings: Those of `check_gradient_steps`, with the values for modules without overrides.
+        of_losses: Settings of losses that modules may have of their own.
+        per_task: Settings that take a value per task instead.
+    """
+    key = "algorithm_config_overrides_per_module"
+    example = "e.g. {distilled: {lr: 0.001}}"
+    if not isinstance(overrides, Mapping):
+        raise DistillError(f"{key} is {overrides!r}; it must map module ids to settings, {example}.")
+    for module_id, settings in overrides.items():
+        if module_id not in modules:
+            raise DistillError(
+                f"{key} names the module {module_id!r}, which there is none of. "
+                f"{nearest(str(module_id), modules)}"
+            )
+        if not isinstance(settings, Mapping):
+            raise DistillError(
+                f"{key} of module {module_id!r} is {settings!r}; it must be a mapping, {example}."
+            )
+        known = [*own_settings, *of_losses]
+        for name in settings:
+            if name not in known:
+                hint = f"Tasks have values of their own by {name}={{task: ...}}. " if name in per_task else ""
+                raise DistillError(
+                    f"{key} sets {name!r} of module {module_id!r}; it may set {', '.join(known)}. "
+                    f"{hint}Set all else for all modules alike."
+                )
+        own = {name: settings.get(name, value) for name, value in own_settings.items()}
+        if isinstance(own["optimizer"], Mapping):
+            own["optimizer"] = {**own_settings["optimizer"], **own["optimizer"]}  # as RLlib merges them
+        try:
+            check_gradient_steps(**own)
+        except DistillError as error:
+            raise DistillError(f"{key} of module {module_id!r}: {error}") from None

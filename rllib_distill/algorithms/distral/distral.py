@@ -1,6 +1,5 @@
 """Distral: task policies and a distilled policy that shape each other (Teh et al., 2017)."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,5 +30,5 @@ class Distral(MultiTaskAlgorithm):
         return max(1, self.config.num_learners)
 
     def num_minibatches(self, samples: Sequence[tuple[int, Any]], new_env_steps: int) -> int:
-        """Every sample is one minibatch; a rank that has fewer than another goes along with the others."""
-        return max(Counter(rank for rank, _ in samples).values())
+        """All samples of a rank are one minibatch; a rank that has none goes along with the others."""
+        return 1

@@ -6,8 +6,8 @@ from typing import Any, Self
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 
+from rllib_distill.algorithms.common.coefficients import Coefficient
 from rllib_distill.algorithms.common.settings import check_choice, check_number
-from rllib_distill.algorithms.distral.coefficients import Coefficient
 from rllib_distill.algorithms.distral.task_policies_config import DISTILLED, TaskPoliciesConfig
 from rllib_distill.algorithms.distral.variants import name_of, variant_of
 from rllib_distill.errors import DistillError

@@ -12,7 +12,11 @@ from rllib_distill.sampling import FragmentQueue, Trajectories
 
 
 class DistralLearner(TaskPoliciesLearner):
-    """One gradient step per sample of an env runner, on all networks together (joint optimisation)."""
+    """One gradient step on all samples that wait, on all networks together (joint optimisation).
+
+    One step for each sample would make as many of them with what the same old policy played, and the more
+    runners there are, the further each goes in a direction that nobody has tried: entropies collapse.
+    """
 
     memory: FragmentQueue
 
@@ -21,15 +25,15 @@ class DistralLearner(TaskPoliciesLearner):
         self.memory = FragmentQueue(tuple(self.config.tasks), self.config.shared_spaces, self._device)
 
     def draw_minibatch(self) -> Trajectories | None:
-        """The oldest sample."""
-        return self.memory.pop()
+        """All samples that wait."""
+        batch = self.memory.pop_all()
+        self._rows = 0 if batch is None else batch.actions.numel()
+        return batch
 
     @property
     def rows_per_minibatch(self) -> int:
-        """Of a sample."""
-        config = self.config
-        rows = config.get_rollout_fragment_length() * config.num_envs_per_task
-        return int(rows * len(config.tasks))
+        """Of the last one."""
+        return self._rows
 
     def compute_losses(self, *, fwd_out: TaskPolicyOutputs, batch: Trajectories) -> dict[str, Tensor]:
         """Module id -> loss.

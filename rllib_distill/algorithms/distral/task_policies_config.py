@@ -6,11 +6,11 @@ from typing import Any, Self
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 
+from rllib_distill.algorithms.common.coefficients import Coefficient, check_coefficient, coefficient_of
 from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
 from rllib_distill.algorithms.common.paths import absolute_path
 from rllib_distill.algorithms.common.settings import check_bool, check_number
 from rllib_distill.algorithms.common.task_modules import default_network
-from rllib_distill.algorithms.distral.coefficients import Coefficient, check_coefficients, coefficient_of
 from rllib_distill.algorithms.distral.initial_policy import check_initial_policy
 from rllib_distill.errors import DistillError
 from rllib_distill.networks import Parameterization, PolicyNetwork, build_policy_network
@@ -184,7 +184,9 @@ class TaskPoliciesConfig(MultiTaskConfig):
 
     def validate(self) -> None:
         """Checks every value before anything starts."""
-        check_coefficients(self.alpha, self.beta, self.task_set)  # raises what is wrong with the tasks first
+        tasks = self.task_set  # raises what is wrong with the tasks first
+        check_coefficient("alpha", self.alpha, tasks, least=0, most=1)
+        check_coefficient("beta", self.beta, tasks, above=0)
         self._check_tasks()
         check_number("epsilon", self.epsilon, least=0, most=0)
         self._check_explore()

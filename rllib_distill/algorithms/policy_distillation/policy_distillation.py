@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 
-from rllib_distill.algorithms.common.settings import value_at
+from rllib_distill.algorithms.common.schedules import value_at
 from rllib_distill.algorithms.common.student_algorithm import StudentAlgorithm
 from rllib_distill.algorithms.multi_task_dqn.expert_export import ExpertExport
 from rllib_distill.algorithms.policy_distillation.policy_distillation_config import PolicyDistillationConfig
@@ -45,7 +45,7 @@ class PolicyDistillation(StudentAlgorithm, ExpertExport):
     def _imitation_coeffs(self) -> dict[str, float]:
         coeff = self.config.imitation_coeff
         if not isinstance(coeff, str):
-            return dict.fromkeys(self.config.tasks, value_at(coeff, self._env_steps_lifetime()))
+            return dict.fromkeys(self.config.tasks, value_at(coeff, self.elapsed()))
         students = self._recent_returns(STUDENT_EPISODE_RETURNS_MEAN)
         learn = self.config.experts_learn
         experts = self._recent_returns(EXPERT_EPISODE_RETURNS_MEAN) if learn else self.returns_of_files

@@ -4,7 +4,8 @@ from typing import Any
 
 from rllib_distill.algorithms.common.behaviour import check_behaviour, highest_share, last_share
 from rllib_distill.algorithms.common.expert_config import STUDENT
-from rllib_distill.algorithms.common.settings import check_choice, check_number, check_schedule
+from rllib_distill.algorithms.common.schedules import check_schedule
+from rllib_distill.algorithms.common.settings import check_choice, check_number
 from rllib_distill.errors import DistillError
 from rllib_distill.experts import ExpertBank
 
@@ -15,7 +16,6 @@ def check_policy_distillation(config: Any) -> None:
     check_choice("loss", config.loss, ("kl", "nll", "mse"))
     check_choice("objective", config.objective, ("distillation", "expected_entropy_regularised"))
     check_choice("online_expert", config.online_expert, ("current", "best"))
-    check_number("tau", config.tau, above=0)
     check_number("rl_coeff", config.rl_coeff, least=0)
     if isinstance(config.imitation_coeff, str):
         check_choice("imitation_coeff", config.imitation_coeff, ("qdagger",))

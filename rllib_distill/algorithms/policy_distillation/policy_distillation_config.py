@@ -8,8 +8,9 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 
 from rllib_distill.algorithms.common.behaviour import Behaviour
+from rllib_distill.algorithms.common.coefficients import Coefficient
 from rllib_distill.algorithms.common.expert_config import STUDENT, ExpertConfig
-from rllib_distill.algorithms.common.settings import Schedule
+from rllib_distill.algorithms.common.schedules import Schedule
 from rllib_distill.algorithms.multi_task_dqn.q_learning_config import QLearningConfig
 from rllib_distill.algorithms.policy_distillation.policy_distillation_checks import (
     check_experts_fit,
@@ -85,7 +86,7 @@ class PolicyDistillationConfig(ExpertConfig, QLearningConfig):
         self,
         *,
         loss: Literal["kl", "nll", "mse"] = NotProvided,
-        tau: float = NotProvided,
+        tau: Coefficient = NotProvided,
         objective: Literal["distillation", "expected_entropy_regularised"] = NotProvided,
         rl_coeff: float = NotProvided,
         imitation_coeff: Schedule | Literal["qdagger"] = NotProvided,
@@ -95,7 +96,8 @@ class PolicyDistillationConfig(ExpertConfig, QLearningConfig):
 
         Args:
             loss: `kl` (default), `nll` (of the expert's best action) or `mse` (of Q-values).
-            tau: Temperature, > 0 (default 0.01, the paper's); it divides the experts' Q-values only. With an
+            tau: Temperature, > 0, a number or task -> number; it divides the experts' Q-values only (default
+                0.01, the paper's, which wants long training where the gaps between them are small). With an
                 RL term it divides the student's too, whose outputs are Q-values then.
             objective: `distillation` on whatever states are visited (default); or
                 `expected_entropy_regularised` (Czarnecki et al., 2019): the student's own states, actions
@@ -104,10 +106,10 @@ class PolicyDistillationConfig(ExpertConfig, QLearningConfig):
                 tau of the size of the gaps between Q-values, and an n_step of 5 or more.
             rl_coeff: Weight of the student's own Q-learning loss (default 0: imitation alone); with 1 and an
                 `imitation_coeff` that fades, a student can surpass its experts.
-            imitation_coeff: Weight of the imitation loss: a number, a schedule `[[env steps of all tasks
-                together, weight], ...]` (kickstarting; Schmitt et al., 2018), or `qdagger`: per task
-                max(1 - student's / expert's mean return, 0), at most 1 (Agarwal et al., 2022); 1 while the
-                student has not played, or an expert that learns has no return above 0.
+            imitation_coeff: Weight of the imitation loss, a schedule (falling, it is kickstarting; Schmitt
+                et al., 2018), or `qdagger`: per task max(1 - student's / expert's mean return, 0), at most 1
+                (Agarwal et al., 2022); 1 while the student has not played, or an expert that learns has no
+                return above 0.
             kwargs: See `QLearningConfig.training` and `ReplayConfig.training`. Here by default heads are
                 `per_task` and a minibatch is of one task, 32 rows (online: an equal share of each task).
 
@@ -158,14 +160,18 @@ class PolicyDistillationConfig(ExpertConfig, QLearningConfig):
         return () if self.experts_learn else super().label_columns
 
     @property
+    def schedules(self) -> dict[str, Any]:
+        """The weight of imitation may be one, too."""
+        return {**super().schedules, "imitation_coeff": self.imitation_coeff}
+
+    @property
     def samples_actions(self) -> bool:
         """An expectation over the student's policy wants draws from it."""
         return self.is_on_policy
 
-    @property
-    def imitation_reward_tau(self) -> float | None:
+    def imitation_reward_tau(self, task: str) -> float | None:
         """Rewards are the experts' log-likelihoods where the objective says so."""
-        return self.tau if self.is_on_policy else None
+        return self.tau_of(task) if self.is_on_policy else None
 
     # -- what RLlib asks -----------------------------------------------------------------------------------
 

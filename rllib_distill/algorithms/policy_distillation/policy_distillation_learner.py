@@ -59,12 +59,15 @@ class PolicyDistillationLearner(MultiTaskDQNLearner):
     ) -> torch.Tensor:
         """Mean over all rows of the minibatch."""
         outputs = fwd_out[Columns.ACTION_DIST_INPUTS]
-        logits = outputs / config.tau if config.student_has_q_values and config.loss != "mse" else outputs
+        tau = self.tau_of_rows(batch)
+        tempered = config.student_has_q_values and config.loss != "mse"
+        logits = outputs / torch.as_tensor(tau, device=outputs.device).view(-1, 1) if tempered else outputs
         if config.is_on_policy:
             imitation = self._expected_entropy_loss(module_id, config, batch, logits, fwd_out[FEATURES])
         else:
-            imitation = _distillation_loss(config, batch, logits)
-        loss = (self._coefficients(batch[TASKS], imitation) * imitation).mean()
+            imitation = _distillation_loss(config, batch, logits, tau)
+        weights = self.of_rows(batch, [self._imitation_coeffs.get(task, 1.0) for task in batch[TASKS]])
+        loss = (weights * imitation).mean()
         if config.rl_coeff > 0:
             loss = loss + config.rl_coeff * self.td_loss(module_id, config, batch, outputs).mean()
         if self.logs_minibatch:
@@ -73,10 +76,6 @@ class PolicyDistillationLearner(MultiTaskDQNLearner):
                 module_id, "greedy_agreement", batch[TASKS], greedy_agreement(batch, logits)
             )
         return loss
-
-    def _coefficients(self, tasks: tuple[str, ...], per_row: torch.Tensor) -> torch.Tensor:
-        coefficients = [self._imitation_coeffs.get(task, 1.0) for task in tasks]
-        return per_row.new_tensor(coefficients).repeat_interleave(len(per_row) // len(tasks))
 
     def _expected_entropy_loss(
         self, module_id: str, config: Any, batch: Batch, logits: torch.Tensor, features: torch.Tensor
@@ -87,7 +86,7 @@ class PolicyDistillationLearner(MultiTaskDQNLearner):
         estimates them from features that it does not shape.
         """
         module, expert_q, legal = self.module[module_id], batch[EXPERT_OUTPUTS], batch[LEGAL_ACTIONS]
-        options = {"tau": config.tau, "legal_actions": legal}
+        options: dict[str, Any] = {"tau": self.tau_of_rows(batch), "legal_actions": legal}
         cross_entropy = expected_cross_entropy_loss(expert_q, logits, **options)
         values = module.value_head(features.detach()).squeeze(-1)
         with torch.no_grad():
@@ -162,11 +161,13 @@ class OnlineDistillationLearner(PolicyDistillationLearner):
         self._best_returns = dict(state.get("best_returns", {}))
 
 
-def _distillation_loss(config: Any, batch: Batch, logits: torch.Tensor) -> torch.Tensor:
+def _distillation_loss(
+    config: Any, batch: Batch, logits: torch.Tensor, tau: torch.Tensor | float
+) -> torch.Tensor:
     """Rusu et al., 2016, section 3, per row."""
     expert_q, legal = batch[EXPERT_OUTPUTS], batch[LEGAL_ACTIONS]
     if config.loss == "nll":
         return distillation_nll_loss(expert_q, logits, legal_actions=legal)
     if config.loss == "mse":
         return distillation_mse_loss(expert_q, logits, legal_actions=legal)
-    return distillation_kl_loss(expert_q, logits, tau=config.tau, legal_actions=legal)
+    return distillation_kl_loss(expert_q, logits, tau=tau, legal_actions=legal)

@@ -1,4 +1,4 @@
-"""Distral's coefficients, alpha and beta: one number for all tasks, or one for each."""
+"""Coefficients of losses: one number for all tasks, or one for each."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,13 +14,10 @@ def coefficient_of(coefficient: Coefficient, task: str) -> float:
     return float(coefficient[task] if isinstance(coefficient, Mapping) else coefficient)
 
 
-def check_coefficients(alpha: Any, beta: Any, tasks: Iterable[str]) -> None:
-    """Raises DistillError unless every task has an alpha in [0, 1] and a beta above 0."""
-    tasks = tuple(tasks)
-    for name, value in _values("alpha", alpha, tasks):
-        check_number(name, value, least=0, most=1)
-    for name, value in _values("beta", beta, tasks):
-        check_number(name, value, above=0)
+def check_coefficient(name: str, coefficient: Any, tasks: Iterable[str], **bounds: float) -> None:
+    """Raises DistillError unless every task has a number within bounds, those of `check_number`."""
+    for of_task, value in _values(name, coefficient, tuple(tasks)):
+        check_number(of_task, value, **bounds)  # type: ignore[arg-type]  # bounds are no `integer`
 
 
 def _values(name: str, coefficient: Any, tasks: tuple[str, ...]) -> Iterable[tuple[str, Any]]:

@@ -1,0 +1,192 @@
+"""Learners on a GPU: they learn as on a processor, and checkpoints move between the two."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from ray.rllib.core import COMPONENT_RL_MODULE
+
+from rllib_distill.algorithms.common.fragment_data import FragmentData
+from rllib_distill.sampling import MultiTaskEnvRunner
+from tests.algorithms.distral_tasks import distral, soft_q
+
+GPUS = 1
+pytestmark = [
+    pytest.mark.skipif(GPUS > 0 and not torch.cuda.is_available(), reason="needs a GPU"),
+    pytest.mark.usefixtures("ray_session"),
+    pytest.mark.timeout(300),
+]
+ALGORITHMS = ("actor_mimic", "distillation", "online", "dqn", "distral", "soft_q")
+
+
+@pytest.fixture
+def make(actor_mimic, distillation, online, dqn):
+    """Returns a function that makes a config by the algorithm's name; keyword arguments go to `training`."""
+    makers = {"actor_mimic": actor_mimic, "distillation": distillation, "online": online, "dqn": dqn}
+    makers |= {"distral": distral, "soft_q": soft_q}
+    return lambda name, **training: makers[name](**training)
+
+
+def on_gpu(config):
+    return config.learners(num_gpus_per_learner=GPUS)
+
+
+def learner_of(algo):
+    return algo.learner_group._learner
+
+
+def train(algo, updates):
+    while learner_of(algo).num_updates < updates:
+        results = algo.train()
+    return results
+
+
+def state_of(algo):
+    """Weights and moments, on the host."""
+    learner = learner_of(algo)
+    weights = {
+        f"{i}/{k}": v.cpu() for i, m in learner.module._rl_modules.items() for k, v in m.state_dict().items()
+    }
+    moments = [
+        value.cpu()
+        for optimizer in learner._named_optimizers.values()
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, torch.Tensor)
+    ]
+    return weights, moments
+
+
+def device_type():
+    return "cuda" if GPUS else "cpu"
+
+
+@pytest.mark.parametrize("mixed_precision", [False, True])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_that_it_learns_on_the_gpu_and_acts_on_the_processor(make, name, mixed_precision):
+    algo = on_gpu(make(name, mixed_precision=mixed_precision)).build_algo()
+    try:
+        results = train(algo, updates=5)
+        learner = learner_of(algo)
+        assert {p.device.type for m in learner.module.values() for p in m.parameters()} == {device_type()}
+        assert {p.dtype for m in learner.module.values() for p in m.parameters()} == {torch.float32}
+        losses = [module["total_loss"] for module in results["learners"].values() if "total_loss" in module]
+        assert losses and np.isfinite(losses).all()
+        learned = learner.get_state(components=COMPONENT_RL_MODULE, inference_only=True)
+        for module_id, acting in algo.env_runner.module._rl_modules.items():
+            for key, value in acting.state_dict().items():
+                assert value.device.type == "cpu"
+                assert np.array_equal(value.numpy(), learned[COMPONENT_RL_MODULE][module_id][key])
+        assert algo.evaluate()["env_runners"]["agent_episode_returns_mean"]
+    finally:
+        algo.stop()
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_that_steps_are_those_of_a_processor(make, name):
+    """GIVEN the same samples and weights THEN ten gradient steps end at nearly the same weights."""
+    # Adam would turn a rounding error in a gradient near 0 into a whole step.
+    settings = {"lr": 0.1, "optimizer": {"type": "sgd"}}
+    configs = [make(name, **settings), on_gpu(make(name, **settings))]
+    runner = MultiTaskEnvRunner(config=configs[0])
+    samples = [(0, runner.sample()) for _ in range(12)]
+    runner.stop()
+    learners = [config.build_learner() for config in configs]
+    learners[1].module.set_state(learners[0].module.get_state())
+    before = {
+        f"{i}/{k}": v.cpu().clone()
+        for i, m in learners[0].module._rl_modules.items()
+        for k, v in m.named_parameters()
+    }
+    for learner in learners:
+        for module in learner.module.values():
+            if hasattr(module, "get_target_network_pairs"):
+                for network, target in module.get_target_network_pairs():
+                    target.load_state_dict(network.state_dict())
+        learner.update(training_data=FragmentData(samples), num_minibatches=10)
+    weights = [
+        {
+            f"{i}/{k}": v.detach().cpu()
+            for i, m in learner.module._rl_modules.items()
+            for k, v in m.named_parameters()
+        }
+        for learner in learners
+    ]
+    assert any((weights[0][key] != before[key]).any() for key in before)
+    for key, value in weights[0].items():
+        torch.testing.assert_close(
+            weights[1][key], value, rtol=1e-3, atol=1e-4, msg=lambda m, key=key: f"{key}: {m}"
+        )
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("to_gpu", [False, True])
+def test_that_a_checkpoint_moves_between_gpu_and_processor(make, name, to_gpu, tmp_path):
+    configs = [make(name), on_gpu(make(name))]
+    first, second = configs if to_gpu else reversed(configs)
+    algo = first.build_algo()
+    train(algo, updates=5)
+    before = state_of(algo)
+    updates, replay = learner_of(algo).num_updates, len(learner_of(algo).memory)
+    algo.save_to_path(tmp_path / "checkpoint")
+    algo.stop()
+
+    again = second.build_algo()
+    try:
+        again.restore_from_path(tmp_path / "checkpoint")
+        after = state_of(again)
+        for key, value in before[0].items():
+            assert torch.equal(after[0][key], value), key
+        assert len(after[1]) == len(before[1])
+        assert all(torch.equal(one, other) for one, other in zip(*(before[1], after[1]), strict=True))
+        learner = learner_of(again)
+        assert learner.num_updates == updates
+        if name not in ("distral",):
+            assert len(learner.memory) == replay
+        for optimizer in learner._named_optimizers.values():
+            for parameter, state in optimizer.state.items():
+                assert state["exp_avg"].device == parameter.device
+        train(again, updates + 3)
+    finally:
+        again.stop()
+
+
+@pytest.mark.parametrize("name", ["actor_mimic", "distral"])
+def test_that_a_policy_trained_on_a_gpu_plays_where_there_is_none(make, name, tmp_path):
+    algo = on_gpu(make(name)).build_algo()
+    train(algo, updates=3)
+    algo.save_to_path(tmp_path / "checkpoint")
+    algo.stop()
+    command = [sys.executable, "-c", "from rllib_distill.cli import main; main()", "evaluate"]
+    command += [str(tmp_path / "checkpoint"), "--episodes", "2", "--out", str(tmp_path / "scores.json")]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment.pop("RAY_ADDRESS", None)
+    played = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert played.returncode == 0, played.stdout + played.stderr
+    assert (tmp_path / "scores.json").exists()
+
+
+@pytest.mark.parametrize("name", ["actor_mimic", "distral"])
+def test_that_a_remote_learner_on_a_gpu_learns_from_remote_runners(make, name):
+    config = on_gpu(make(name)).learners(num_learners=1).env_runners(num_env_runners=2)
+    algo = config.build_algo()
+    try:
+        for _ in range(60):
+            algo.train()
+            (updates,) = (
+                r.get() for r in algo.learner_group.foreach_learner(lambda learner: learner.num_updates)
+            )
+            if updates >= 5:
+                break
+        assert updates >= 5
+        (device,) = (
+            r.get() for r in algo.learner_group.foreach_learner(lambda learner: str(learner._device))
+        )
+        assert device.startswith(device_type())
+    finally:
+        algo.stop()

@@ -1,0 +1,131 @@
+"""Schedules by env steps and by progress: the share of the run that is done, whatever its end counts."""
+
+import pytest
+
+from rllib_distill import ActorMimic
+from rllib_distill.algorithms.common.behaviour import expert_share
+from rllib_distill.algorithms.common.schedules import Elapsed, share_done, value_at
+
+ENV_STEPS = "num_env_steps_sampled_lifetime"
+UPDATES = "learners/__all_modules__/num_updates_lifetime"
+BY_PROGRESS = [["0%", 1.0], ["50%", 0.5], ["100%", 0.0]]
+
+
+@pytest.mark.parametrize(("step", "value"), [(0, 1.0), (50, 0.55), (100, 0.1), (10_000, 0.1)])
+def test_that_schedules_are_linear_between_their_points(step, value):
+    assert value_at([[0, 1.0], [100, 0.1]], Elapsed(step, progress=0.9)) == pytest.approx(value)
+    assert value_at(0.3, Elapsed(step)) == 0.3
+
+
+@pytest.mark.parametrize(("progress", "value"), [(0.0, 1.0), (0.25, 0.55), (0.5, 0.1), (1.0, 0.1)])
+def test_that_shares_of_the_run_are_points_as_well(progress, value):
+    assert value_at([["0%", 1.0], ["50%", 0.1]], Elapsed(10**6, progress)) == pytest.approx(value)
+
+
+def test_that_a_half_life_can_be_a_share_of_the_run():
+    behaviour = {"type": "exponential", "half_life": "12.5%"}
+    assert expert_share(behaviour, Elapsed(10**6, 0.25)) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("stop", "share"),
+    [
+        ({ENV_STEPS: 200}, 0.25),
+        ({ENV_STEPS: 200, UPDATES: 40, "training_iteration": 100}, 0.5),  # the furthest counts
+        ({ENV_STEPS: 20}, 1.0),
+        ({ENV_STEPS: 200, "env_runners/episode_return_mean": -10.0}, 0.25),  # a return is no progress
+        ({"env_runners/episode_return_mean": 10.0}, None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_that_the_share_that_is_done_is_that_of_the_furthest_counter(stop, share):
+    counts = {ENV_STEPS: 50, UPDATES: 20, "training_iteration": 3, "env_runners/episode_return_mean": 8.0}
+    assert share_done(stop, counts.__getitem__) == share
+
+
+def settings_of(algo):
+    """What schedules came to, where they are used."""
+    learner, runner = algo.learner_group._learner, algo.env_runner
+    (optimizer,) = (optimizer for _, optimizer in learner.get_optimizers_for_module("student"))
+    return {"lr": optimizer.param_groups[0]["lr"], "epsilon": runner._epsilon(explore=True)}
+
+
+@pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize(
+    ("stop", "shares"),
+    [
+        ({"training_iteration": 10}, lambda result: (result["training_iteration"] - 1) / 10),
+        ({ENV_STEPS: 1000}, lambda result: result[ENV_STEPS] / 1000),
+        ({ENV_STEPS: 10**6, UPDATES: 40}, lambda result: None),
+    ],
+)
+def test_that_learning_rates_and_epsilon_follow_progress_after_a_restore_too(
+    actor_mimic, stop, shares, tmp_path
+):
+    config = actor_mimic(lr=BY_PROGRESS, epsilon=BY_PROGRESS, stop=stop)
+    algo = config.build_algo()
+    results = [algo.train() for _ in range(6)]
+    assert not any(result["done"] for result in results)
+    before = settings_of(algo)
+    share = shares(results[-1])
+    if share is not None:
+        assert before["lr"] == pytest.approx(value_at(BY_PROGRESS, Elapsed(0, share)))
+    assert 0.05 < before["lr"] < 0.95 and before["epsilon"] >= before["lr"]
+    counts = dict(algo._counts)
+    algo.save_to_path(tmp_path)
+    algo.stop()
+
+    again = ActorMimic.from_checkpoint(tmp_path)
+    assert again.config.stop == stop
+    assert again._counts == counts  # RLlib's metrics have no number of updates until the next one
+    result = again.train()
+    after = settings_of(again)
+    assert 0 < before["lr"] - after["lr"] < 0.4
+    assert before["epsilon"] >= after["epsilon"]
+    while not result["done"]:
+        result = again.train()
+    reached = {**result, UPDATES: result["learners"]["__all_modules__"]["num_updates_lifetime"]}
+    assert any(reached[key] >= end for key, end in stop.items())
+    again.stop()
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_that_seconds_count_within_an_iteration(actor_mimic):
+    algo = actor_mimic(lr=BY_PROGRESS, stop={"time_total_s": 1000.0}).build_algo()
+    algo.train()
+    algo._time_total = 250.0
+    assert algo.elapsed().progress == pytest.approx(0.25, abs=0.01)
+    algo._train_began -= 250.0
+    assert algo.elapsed().progress == pytest.approx(0.5, abs=0.01)
+    algo.stop()
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_that_a_module_may_have_a_schedule_of_its_own(dqn):
+    config = dqn(lr=0.1, stop={"training_iteration": 4})
+    config.algorithm_config_overrides_per_module = {"long": {"lr": [["0%", 0.5], ["100%", 0.1]]}}
+    algo = config.build_algo()
+    for _ in range(4):
+        algo.train()
+    learner = algo.learner_group._learner
+    rates = {
+        module_id: optimizer.param_groups[0]["lr"]
+        for module_id in ("short", "long")
+        for _, optimizer in learner.get_optimizers_for_module(module_id)
+    }
+    assert rates == pytest.approx({"short": 0.1, "long": 0.2})  # three of four iterations were done
+    algo.stop()
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_that_remote_runners_are_told_the_progress(actor_mimic):
+    config = actor_mimic(epsilon=BY_PROGRESS, stop={"training_iteration": 8})
+    algo = config.env_runners(num_env_runners=1).build_algo()
+    for _ in range(6):
+        algo.train()
+    (epsilon,) = algo.env_runner_group.foreach_env_runner(
+        lambda runner: runner._epsilon(explore=True), local_env_runner=False
+    )
+    assert 0.2 < epsilon < 0.9
+    algo.stop()

@@ -1,0 +1,105 @@
+"""What is shipped runs: the quickstart, every tuned example for an iteration, and the README's Python."""
+
+import re
+import subprocess
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rllib_distill.cli.app import run
+from rllib_distill.cli.check import grid_points
+from rllib_distill.cli.experiment import Experiment
+from rllib_distill.cli.experiment_file import read_experiment_file
+from tests.sampling.counting_env import save_random_experts
+
+pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(300)]
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = [
+    (path, name)
+    for path in sorted(ROOT.glob("tuned_examples/*/*.yaml"))
+    for name in read_experiment_file(path)
+]
+README = (ROOT / "README.md").read_text()
+
+
+def quick(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with memories, waiting and parallel processes cut down to what one update needs."""
+    small = {"num_env_runners": 0, "min_time_s_per_iteration": 0, "evaluation_interval": None}
+    if "replay_capacity" in config:
+        small |= {"replay_capacity": 2_000, "num_steps_per_task_before_learning": 100}
+    for key in ("min_sample_timesteps_per_iteration", "evaluation_duration", "evaluation_duration_unit"):
+        config.pop(key, None)
+    return {**config, **small}
+
+
+def write_missing_experts(config: dict[str, Any], folder: Path) -> None:
+    """Experts that are the user's to train get random weights."""
+    paths = config.get("experts")
+    if isinstance(paths, dict) and not all((ROOT / path).exists() for path in paths.values()):
+        config["experts"] = save_random_experts(folder, config["tasks"], network={"type": "nature_cnn"})
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    EXPERIMENTS,
+    ids=[f"{path.parent.name}/{path.stem}/{name}" for path, name in EXPERIMENTS],
+)
+def test_that_a_tuned_example_learns(path, name, tmp_path):
+    experiment = Experiment.from_spec(name, read_experiment_file(path)[name])
+    config = quick(next(iter(grid_points(experiment.config))))
+    write_missing_experts(config, tmp_path)
+    algo = experiment.algorithm.get_default_config().update_from_dict(config).build_algo()
+    try:
+        for _ in range(100):
+            learners = algo.train()["learners"]
+            if learners.get("__all_modules__", {}).get("num_updates_lifetime", 0) > 0:
+                break
+        else:
+            pytest.fail(f"no update in 100 iterations: {learners}")
+    finally:
+        algo.stop()
+
+
+def test_that_the_quickstart_ends_with_its_table(tmp_path, capsys):
+    """GIVEN the command of `make quickstart` WHEN it is stopped early THEN it still plays and reports."""
+    (command,) = (
+        line.split()
+        for line in subprocess.run(
+            ["make", "-n", "quickstart"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        if "rllib" in line and "pip" not in line
+    )
+    assert command[:3] == [".venv/bin/rllib", "train", "file"]
+    experiments = yaml.safe_load((ROOT / command[3]).read_text())
+    (experiment,) = experiments.values()
+    experiment["report"] = {**experiment.get("report", {}), "episodes": 2}
+    experiment["stop"] = {"training_iteration": 2}
+    experiment["config"]["min_time_s_per_iteration"] = 1
+    (tmp_path / "quick.yaml").write_text(yaml.safe_dump(experiments))
+    with chdir(ROOT):
+        code = run(
+            ["train", "file", str(tmp_path / "quick.yaml"), "--storage-path", str(tmp_path), *command[4:]]
+        )
+    out = capsys.readouterr().out
+    assert code == 0 and "geometric mean" in out and "expected of this file" in out, out
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_that_the_readmes_python_runs(code, tmp_path, monkeypatch):
+    """As it stands, but for fewer iterations, in a folder that has the examples' experts."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tuned_examples").symlink_to(ROOT / "tuned_examples")
+    exec(compile(re.sub(r"range\(\d+\)", "range(2)", code), "README.md", "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("text", re.findall(r"```yaml\n([\w-]+:\n  run: .*?)```", README, re.DOTALL))
+def test_that_the_readmes_experiments_are_valid(text, tmp_path, monkeypatch):
+    from rllib_distill.cli.check import check_experiment
+
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "readme.yaml").write_text(text)
+    for name, spec in read_experiment_file(tmp_path / "readme.yaml").items():
+        check_experiment(Experiment.from_spec(name, spec), None)
