@@ -1,6 +1,7 @@
 """Distral on eight mazes, beside RLlib's own asynchronous actor-critic on the same tasks."""
 
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class StockIMPALASide(AlgorithmSide):
 
     def __init__(self, shared: bool, num_env_runners: int):
         """One module for all mazes, or one of each."""
-        tasks = mazes((FlattenObservation, _as_float))
+        tasks = mazes((FlattenObservation, partial(DtypeObservation, dtype=np.float32)))
         policies = ["shared"] if shared else list(tasks)
         config = (
             IMPALAConfig()
@@ -81,7 +82,3 @@ class StockIMPALASide(AlgorithmSide):
         while not steps:
             steps = super().run()
         return steps
-
-
-def _as_float(env: Any) -> Any:
-    return DtypeObservation(env, np.float32)

@@ -29,8 +29,9 @@ NOTES = """Rates per second; ratios are medians of neighbouring measurements. Al
 steps of one. No double Q: Stable-Baselines3 has none. RLlib takes float32; both others clip gradients.
 (f) 8 environments each of Pong and Breakout, one Nature CNN. (g) Nature CNN, policy regression, 8 rows of 13
 games each. (h) Pong, 8 environments, 32 rows per 4 env steps, float32; all sides have ALE's C++ games.
-(i) 8 mazes, 16 environments of each, an MLP of 64 and 64 units per task, 2560 rows per update, a remote
-runner and the learner on 2 cores; Distral has the distilled column besides. Stock: MultiTaskEnvs.
+(i) 8 mazes, 16 environments of each, an MLP of 64 and 64 units per task, 2560 rows per update (or more of
+Distral, where more have come), a remote runner and the learner on 2 cores; Distral has the distilled column
+besides. Stock: MultiTaskEnvs.
 (e) peak resident memory with env runners, without Ray's own daemons; here less is better."""
 
 
@@ -145,7 +146,7 @@ def _atari_learners(device: str, scale: Scale) -> tuple[Section, ...]:
     sections = []
     for mixed_precision in (False, True) if device == "cuda" else (False,):
         options = {"device": device, "mixed_precision": mixed_precision}
-        options |= {"steps": 10 if device == "cpu" else 50, "fragments": max(4, scale.fragments // 2)}
+        options |= {"steps": 10 if device == "cpu" else 50, "fragments": max(2, scale.fragments // 2)}
         kind = f"Nature CNN, 104 rows, {device}{', bfloat16' if mixed_precision else ''}"
         ours, other = f"ActorMimicLearner, {kind}", f"plain PyTorch, {kind}"
         sides = (

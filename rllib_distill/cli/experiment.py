@@ -35,8 +35,8 @@ class ReportOptions:
         steps: Instead, what ends within so many steps of every task by every player.
         epsilon: Chance of a random action; None: the config's `evaluation_epsilon`.
         seed: Of environments and chance.
-        expected: Lowest and highest geometric mean of student / expert that recorded runs had; None says
-            nothing about it.
+        expected: Between which geometric means of student / expert runs of this experiment should end; None
+            says nothing about it.
     """
 
     episodes: int = 100

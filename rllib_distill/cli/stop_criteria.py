@@ -1,13 +1,13 @@
 """When a trial stops, and how far it is."""
 
+import math
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from ray.tune.utils import flatten_dict
 
-from rllib_distill.algorithms.common.schedules import ENV_STEPS, ITERATIONS, SECONDS, is_counter, share_done
-from rllib_distill.errors import DistillError, nearest
+from rllib_distill.algorithms.common.schedules import ENV_STEPS, ITERATIONS, SECONDS, check_stop, is_counter
 
 _RETURN = "env_runners/episode_return_mean"
 _RENAMED = {
@@ -19,8 +19,6 @@ _RENAMED = {
     "evaluation/episode_reward_mean": "evaluation/env_runners/episode_return_mean",
     "evaluation/sampler_results/episode_reward_mean": "evaluation/env_runners/episode_return_mean",
 }
-_KNOWN = (ENV_STEPS, SECONDS, ITERATIONS, "time_since_restore", "iterations_since_restore")
-_GROUPS = ("env_runners", "learners", "evaluation", "timers")
 
 
 def read_stop(spec: Mapping[str, Any]) -> dict[str, float]:
@@ -40,46 +38,39 @@ def read_stop(spec: Mapping[str, Any]) -> dict[str, float]:
         name = _RENAMED.get(key, key)
         if name != key:
             print(f"note: stop: {key} is called {name} now", file=sys.stderr)
-        if name not in _KNOWN and not (name.partition("/")[0] in _GROUPS and "/" in name):
-            examples = [*_KNOWN, _RETURN]
-            raise DistillError(
-                f"unknown key {key!r} in stop. {nearest(key, examples)} Or a key of results, a/b/c."
-            )
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise DistillError(f"stop: {key} is {value!r}; it must be a number.{text_hint(value)}")
         stop[name] = value
+    check_stop(stop)
     return stop
 
 
-def progress(stop: Mapping[str, float], result: Mapping[str, Any]) -> float | None:
-    """How much of a trial is done by what counts, as schedules see it; None if it stops by nothing that does.
-
-    Returns:
-        From 0 to 1.
-    """
-    return share_done(stop, counts_of(stop, result).__getitem__)
-
-
 def seconds_left(
-    stop: Mapping[str, float], result: Mapping[str, Any], rates: Mapping[str, float]
+    stop: Mapping[str, float], counts: Mapping[str, float], rates: Mapping[str, float]
 ) -> float | None:
     """Time until the first of those criteria is met, at the present rates; None if that is unknown.
 
     Args:
         stop: Flat criteria.
-        result: The last one.
+        counts: What counters are at.
         rates: Key -> increase per second.
     """
-    counts = counts_of(stop, result)
     times = [max(0.0, end - counts[key]) / rates[key] for key, end in stop.items() if rates.get(key)]
     return min(times) if times else None
 
 
-def counts_of(stop: Mapping[str, float], result: Mapping[str, Any]) -> dict[str, float]:
-    """What a result's counters are at: env steps, seconds, iterations, and those of the criteria."""
+def counts_of(
+    stop: Mapping[str, float], result: Mapping[str, Any], before: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """What counters are at: env steps, seconds, iterations, and those of the criteria.
+
+    Args:
+        stop: Flat criteria.
+        result: The last one; RLlib has NaN where an iteration counted nothing.
+        before: What they were at; 0 if not given.
+    """
     flat = flatten_dict(dict(result))
     keys = dict.fromkeys([ENV_STEPS, SECONDS, ITERATIONS, *filter(is_counter, stop)])
-    return {key: float(flat.get(key) or 0) for key in keys}
+    counts = {key: float(flat.get(key) or 0) for key in keys}
+    return {key: (before or {}).get(key, 0.0) if math.isnan(n) else n for key, n in counts.items()}
 
 
 def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -88,11 +79,3 @@ def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         flat |= _flat(value, f"{name}/") if isinstance(value, Mapping) else {name: value}
     return flat
-
-
-def text_hint(value: Any) -> str:
-    """YAML reads 1e6 as text; says so, because the file looks right."""
-    try:
-        return f" YAML takes {value} for text: write {float(value)!r}." if isinstance(value, str) else ""
-    except ValueError:
-        return ""

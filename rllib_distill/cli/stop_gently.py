@@ -13,7 +13,7 @@ from rllib_distill.cli.live_view import LiveView
 
 
 class StopGently(Callback):
-    """Ends Tune when no trial runs any more, so that it can be resumed and nothing is done twice.
+    """Ends Tune when all trials that ran are safe, so that it can be resumed and nothing is done twice.
 
     Attributes:
         interrupted: Whether there was a Ctrl-C.
@@ -22,6 +22,7 @@ class StopGently(Callback):
     def __init__(self, view: LiveView):
         """Explains itself on `view`."""
         self._view = view
+        self._ran: set[str] | None = None  # ids of the trials that ran at the Ctrl-C
         self.interrupted = False
 
     @contextmanager
@@ -38,16 +39,22 @@ class StopGently(Callback):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Ends the run when all are safe, through the signal that Tune listens to."""
+        """Ends the run when all are safe, through the signal that Tune listens to.
+
+        Tune starts trials that wait as soon as others leave room, whatever a scheduler says: these have no
+        result yet, so nothing is lost with them.
+        """
         if not self.interrupted:
             return
         self._view.note("stopping: saving checkpoints (Ctrl-C again to stop at once)")
-        if not any(trial.status == Trial.RUNNING for trial in trials):
+        running = {trial.trial_id for trial in trials if trial.status == Trial.RUNNING or trial.is_saving}
+        self._ran = running if self._ran is None else self._ran & running
+        if not self._ran:
             signal.raise_signal(signal.SIGUSR1)
 
 
 class PausingScheduler(TrialScheduler):
-    """Another scheduler until Ctrl-C; then no trial starts, and each pauses at its next result.
+    """Another scheduler until Ctrl-C; then it chooses no trial any more, and each pauses at its next result.
 
     To pause is to save a checkpoint first, and not to train on while others still save: what is resumed goes
     on exactly where its results end.

@@ -149,7 +149,8 @@ def changed(spec: Any, options: TrainOptions) -> Any:
         if _given(changes) and isinstance(spec.get(key) or {}, Mapping):
             result[key] = {**(spec.get(key) or {}), **_given(changes)}
     report = spec.get("report")
-    if (options.config or options.stop) and isinstance(report, Mapping):  # what is expected of another run
+    flags_that_matter = (options.config, options.stop, options.restore, options.scheduler.upper() != "FIFO")
+    if any(flags_that_matter) and isinstance(report, Mapping):  # it is another run than was recorded
         result["report"] = {key: value for key, value in report.items() if key != "expected"}
     return result
 

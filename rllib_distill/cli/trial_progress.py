@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rllib_distill.cli.stop_criteria import ENV_STEPS, ITERATIONS, SECONDS, counts_of, progress, seconds_left
+from rllib_distill.algorithms.common.schedules import share_done
+from rllib_distill.cli.stop_criteria import ENV_STEPS, ITERATIONS, SECONDS, counts_of, seconds_left
 
 _WINDOW_S = 15.0
 
@@ -27,13 +28,15 @@ class TrialProgress:
     stop: Mapping[str, float]
     tasks: tuple[str, ...]
     result: Mapping[str, Any] = field(default_factory=dict)
+    _counts: dict[str, float] = field(default_factory=dict)
     _recent: deque[tuple[float, dict[str, float]]] = field(default_factory=deque)
 
     def update(self, result: Mapping[str, Any]) -> None:
         """Takes in a new result."""
         self.result = result
         now = time.monotonic()
-        self._recent.append((now, counts_of(self.stop, result)))
+        self._counts = counts_of(self.stop, result, self._counts)
+        self._recent.append((now, self._counts))
         while len(self._recent) > 2 and now - self._recent[0][0] > _WINDOW_S:
             self._recent.popleft()
 
@@ -65,12 +68,12 @@ class TrialProgress:
     @property
     def share(self) -> float | None:
         """How much is done, from 0 to 1; None if no criterion tells."""
-        return progress(self.stop, self.result)
+        return share_done(self.stop, lambda key: self._counts.get(key, 0.0))
 
     @property
     def seconds_left(self) -> float | None:
         """Until it stops; None if no criterion tells."""
-        return seconds_left(self.stop, self.result, self.rates)
+        return seconds_left(self.stop, self._counts, self.rates)
 
     @property
     def loss(self) -> float | None:

@@ -11,7 +11,7 @@ from rllib_distill.tasks import SharedSpaces
 
 
 class FragmentQueue:
-    """First in, first out; a sample is a fragment of each task from one env runner."""
+    """What came since the last step; a sample is a fragment of each task from one env runner."""
 
     def __init__(self, tasks: Iterable[str], spaces: SharedSpaces, device: torch.device | str = "cpu"):
         """Makes an empty queue.

@@ -33,8 +33,8 @@ class MultiTaskEnvRunner(RunnerState, EnvRunner):
     Asks of its config, besides RLlib's own settings, what `MultiTaskConfig` has: `task_set`,
     `module_spaces(module_id)`, `tasks_of_module(module_id)`, `num_envs_per_task`, `evaluation_epsilon`,
     `epsilon_at(env_steps, progress)`, `expert_share_at(env_steps, progress)`, `expert_modules`,
-    `samples_actions`, `load_experts()`, `label_columns`, `imitation_reward_tau`, `runner_actors_class` and
-    `evaluates_distilled`.
+    `samples_actions`, `load_experts()`, `label_columns`, `imitation_reward_tau(task)`,
+    `runner_actors_class` and `evaluates_distilled`.
     """
 
     def __init__(self, config: Any, **kwargs: Any):

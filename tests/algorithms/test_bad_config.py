@@ -56,6 +56,7 @@ ANY_ALGORITHM = [
     ("epsilon", [["0%", 1.0], ["100%", 0.0]], "epsilon changes by shares"),
     ("epsilon", [["50%", 1.0], ["5%", 0.0]], "ascend"),
     ("stop", 100, "training_iteration"),
+    ("stop", {"num_env_step_sampled_lifetime": 100}, "num_env_steps_sampled_lifetime"),
     ("stop", {"training_iteration": "100"}, "100.0"),
     ("stop", {"training_iteration": 0}, "> 0"),
     ("grad_clip", "40", "40.0"),
@@ -66,6 +67,9 @@ ANY_ALGORITHM = [
 ]
 ACTOR_MIMIC = [
     ("tau", 0, "> 0"),
+    ("tau", {"short": 0.1}, "no value for 'long'"),
+    ("tau", {"short": 0.1, "lnog": 0.1}, "'lnog', which is no task"),
+    ("tau", {"short": 0.1, "long": 0}, "tau of task 'long'"),
     ("tau", -1.0, "> 0"),
     ("tau", NAN, "> 0"),
     ("tau", "low", "str"),

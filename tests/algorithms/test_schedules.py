@@ -1,5 +1,7 @@
 """Schedules by env steps and by progress: the share of the run that is done, whatever its end counts."""
 
+import time
+
 import pytest
 
 from rllib_distill import ActorMimic
@@ -58,6 +60,7 @@ def settings_of(algo):
         ({"training_iteration": 10}, lambda result: (result["training_iteration"] - 1) / 10),
         ({ENV_STEPS: 1000}, lambda result: result[ENV_STEPS] / 1000),
         ({ENV_STEPS: 10**6, UPDATES: 40}, lambda result: None),
+        ({"time_total_s": 1.0}, lambda result: None),
     ],
 )
 def test_that_learning_rates_and_epsilon_follow_progress_after_a_restore_too(
@@ -66,18 +69,22 @@ def test_that_learning_rates_and_epsilon_follow_progress_after_a_restore_too(
     config = actor_mimic(lr=BY_PROGRESS, epsilon=BY_PROGRESS, stop=stop)
     algo = config.build_algo()
     results = [algo.train() for _ in range(6)]
+    if "time_total_s" in stop:  # as if it had been half of the time
+        algo._time_total = 0.5
+        results.append(algo.train())
     assert not any(result["done"] for result in results)
     before = settings_of(algo)
     share = shares(results[-1])
     if share is not None:
         assert before["lr"] == pytest.approx(value_at(BY_PROGRESS, Elapsed(0, share)))
     assert 0.05 < before["lr"] < 0.95 and before["epsilon"] >= before["lr"]
-    counts = dict(algo._counts)
+    counts, before_progress = dict(algo._counts), algo.elapsed().progress
     algo.save_to_path(tmp_path)
     algo.stop()
 
     again = ActorMimic.from_checkpoint(tmp_path)
     assert again.config.stop == stop
+    assert again.elapsed().progress >= before_progress > 0  # of seconds, too, which RLlib forgets
     assert again._counts == counts  # RLlib's metrics have no number of updates until the next one
     result = again.train()
     after = settings_of(again)
@@ -91,12 +98,22 @@ def test_that_learning_rates_and_epsilon_follow_progress_after_a_restore_too(
 
 
 @pytest.mark.usefixtures("ray_session")
+def test_that_a_counter_of_each_task_is_refused_with_the_way_out(actor_mimic, refused):
+    key = "env_runners/num_agent_steps_sampled_lifetime"
+    algo = actor_mimic(lr=BY_PROGRESS, stop={key: 10**6}).build_algo()
+    with refused(key, f"{key}/"):
+        for _ in range(3):
+            algo.train()
+    algo.stop()
+
+
+@pytest.mark.usefixtures("ray_session")
 def test_that_seconds_count_within_an_iteration(actor_mimic):
     algo = actor_mimic(lr=BY_PROGRESS, stop={"time_total_s": 1000.0}).build_algo()
     algo.train()
     algo._time_total = 250.0
     assert algo.elapsed().progress == pytest.approx(0.25, abs=0.01)
-    algo._train_began -= 250.0
+    algo._train_began = time.monotonic() - 250.0
     assert algo.elapsed().progress == pytest.approx(0.5, abs=0.01)
     algo.stop()
 

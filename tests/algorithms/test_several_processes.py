@@ -69,10 +69,20 @@ def test_that_gradients_are_averaged_and_a_missing_one_counts_as_zeros(algo):
     assert from_learners(algo, average) == [[[0.5, 1.5], [1.5, 1.5, 1.5]]] * 2
 
 
+def test_that_ranks_count_by_their_weights(algo):
+    def average(learner):
+        parameter, is_first = torch.nn.Parameter(torch.zeros(2)), learner._learner_index == 0
+        parameter.grad = torch.tensor([1.0, 4.0] if is_first else [5.0, 0.0])
+        assert average_gradients([parameter], weight=3.0 if is_first else 1.0)
+        return parameter.grad.tolist()
+
+    assert from_learners(algo, average) == [[2.0, 3.0]] * 2
+
+
 def test_that_there_is_no_step_where_nobody_has_a_minibatch(algo):
     def average(learner):
         parameters = [torch.nn.Parameter(torch.zeros(2))]
-        return average_gradients(parameters, has_minibatch=False), parameters[0].grad.tolist()
+        return average_gradients(parameters, weight=0.0), parameters[0].grad.tolist()
 
     assert from_learners(algo, average) == [(False, [0.0, 0.0])] * 2
 

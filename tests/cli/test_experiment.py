@@ -7,7 +7,9 @@ import pytest
 from rllib_distill.cli.check import check_writable, grid_points
 from rllib_distill.cli.experiment import Experiment
 from rllib_distill.cli.experiment_file import read_experiment_file
-from rllib_distill.cli.stop_criteria import progress, read_stop, seconds_left
+from rllib_distill.cli.live_view import line
+from rllib_distill.cli.stop_criteria import read_stop
+from rllib_distill.cli.trial_progress import TrialProgress
 from rllib_distill.errors import DistillError
 
 
@@ -52,14 +54,26 @@ def test_that_nested_stop_keys_are_flattened():
 
 def test_that_progress_is_that_of_the_criterion_that_is_met_first():
     stop = {"time_total_s": 100, "training_iteration": 10}
-    result = {"time_total_s": 20.0, "training_iteration": 5}
-    assert progress(stop, result) == 0.5
-    assert seconds_left(stop, result, {"time_total_s": 1.0, "training_iteration": 0.5}) == 10.0
+    trial = TrialProgress("trial", stop, ())
+    trial.update({"time_total_s": 20.0, "training_iteration": 5})
+    assert trial.share == 0.5
+    assert trial.seconds_left == 20.0  # five iterations took as long
 
 
 def test_that_progress_is_unknown_where_only_a_return_stops():
-    stop = {"env_runners/episode_return_mean": 5}
-    assert progress(stop, {}) is None and seconds_left(stop, {}, {}) is None
+    trial = TrialProgress("trial", {"env_runners/episode_return_mean": 5}, ())
+    trial.update({"time_total_s": 20.0})
+    assert trial.share is None and trial.seconds_left is None
+
+
+def test_that_a_count_of_nothing_leaves_progress_as_it_is():
+    """RLlib has NaN for the number of updates where an iteration made none."""
+    key = "learners/__all_modules__/num_updates_lifetime"
+    trial = TrialProgress("trial", {key: 40}, ())
+    for count in (float("nan"), 10.0, float("nan")):
+        trial.update({"time_total_s": 5.0, "learners": {"__all_modules__": {"num_updates_lifetime": count}}})
+    assert trial.share == 0.25
+    assert "25%" in line(trial)
 
 
 def test_that_checking_a_folder_leaves_no_trace(tmp_path):

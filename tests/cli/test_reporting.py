@@ -16,11 +16,19 @@ def test_that_a_run_is_compared_with_what_is_expected(mean, said):
     assert said in line
 
 
-@pytest.mark.parametrize("flags", [{"stop": {"training_iteration": 1}}, {"config": {"tau": 1.0}}, {}])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"stop": {"training_iteration": 1}},
+        {"config": {"tau": 1.0}},
+        {"restore": "checkpoint"},
+        {"scheduler": "ASHA"},
+        {},
+    ],
+)
 def test_that_nothing_is_expected_of_a_changed_file(flags):
-    options = TrainOptions(
-        **{**dict.fromkeys(TrainOptions.__dataclass_fields__), "checkpoint_config": {}, **flags}
-    )
+    none = dict.fromkeys(TrainOptions.__dataclass_fields__)
+    options = TrainOptions(**{**none, "checkpoint_config": {}, "scheduler": "FIFO", **flags})
     spec = {"run": "ActorMimic", "report": {"episodes": 3, "expected": [0.9, 1.0]}}
     report = changed(spec, options)["report"]
     assert report["episodes"] == 3 and ("expected" in report) == (not flags)

@@ -56,12 +56,13 @@ def test_that_flags_train_a_student_from_relative_paths(rllib, mimic, read_json,
 
 
 def test_that_an_interrupted_run_goes_on(rllib, write_file, dqn, monkeypatch, tmp_path):
-    """GIVEN a fast and a slow trial WHEN Ctrl-C comes THEN --resume goes on, and nothing is done twice.
+    """GIVEN a fast and a slow trial and one that waits WHEN Ctrl-C comes THEN --resume does nothing twice.
 
-    The fast one must not train on while the slow one's iteration takes its time.
+    The fast one must not train on while the slow one's iteration takes its time, nor the third one instead.
     """
     dqn |= {"stop": {"training_iteration": 5}, "report": False}
-    dqn["config"]["min_time_s_per_iteration"] = {"grid_search": [0, 1]}
+    dqn["config"] |= {"min_time_s_per_iteration": {"grid_search": [0, 1, 0]}, "num_cpus_for_main_process": 2}
+    dqn["config"]["lr"] = [["0%", 0.1], ["100%", 0.0]]
     file = write_file({"dqn": dqn})
     show, interrupts = ShowProgress.on_trial_result, []
     handler = signal.getsignal(signal.SIGINT)  # Tune, used by another test in this process, leaves its own
@@ -86,8 +87,12 @@ def test_that_an_interrupted_run_goes_on(rllib, write_file, dqn, monkeypatch, tm
     outcome = rllib("train", "file", file, "--resume")
     assert outcome.code == 0, outcome
     after = {trial: _iterations(trial) for trial in sorted((tmp_path / "results" / "dqn").glob("dqn_*"))}
-    assert len(after) == 2 and all(iterations == [1, 2, 3, 4, 5] for iterations in after.values())
+    assert len(after) == 3 and all(iterations == [1, 2, 3, 4, 5] for iterations in after.values())
     assert all(after[trial][: len(iterations)] == iterations for trial, iterations in before.items())
+    for trial in after:  # the schedule went on with the iterations
+        last = json.loads((trial / "result.json").read_text().splitlines()[-1])
+        rate = last["learners"]["pole"]["default_optimizer_learning_rate"]
+        assert rate == pytest.approx(0.1 * (1 - 4 / 5))
 
 
 def test_that_a_trial_that_fails_says_why(rllib, write_file, dqn, monkeypatch, tmp_path):

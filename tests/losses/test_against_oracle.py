@@ -36,6 +36,21 @@ TEMPERATURES = dict.fromkeys(("policy_regression", "kl", "expected_cross_entropy
 CASES = [(name, tau) for name in LOSSES for tau in TEMPERATURES.get(name, (None,))]
 
 
+@pytest.mark.parametrize("name", TEMPERATURES)
+def test_that_every_row_may_have_a_temperature_of_its_own(name):
+    loss_fn, _ = LOSSES[name]
+    expert, student, legal = sample(1.0, torch.float64)
+    taus = torch.linspace(0.05, 2.0, 64, dtype=torch.float64)
+    together = loss_fn(expert, student, tau=taus, legal_actions=legal)
+    singly = [
+        loss_fn(expert[i : i + 1], student[i : i + 1], tau=float(tau), legal_actions=legal[i : i + 1])
+        for i, tau in enumerate(taus)
+    ]
+    torch.testing.assert_close(together, torch.cat(singly))
+    with pytest.raises(ValueError, match=r"\(63,\).*\(64, 6\)"):
+        loss_fn(expert, student, tau=taus[1:], legal_actions=legal)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("q_scale", [1.0, 50.0])

@@ -1,5 +1,7 @@
 """Labels that are kept while an expert acts, and rewards for acting as it would."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -77,6 +79,15 @@ def test_that_rewards_are_the_experts_log_likelihoods(acted):
     partition = np.log(np.exp([0.0, 2.0, 4.0]).sum())
     np.testing.assert_allclose(fragment.rewards, 2.0 * fragment.actions - partition, rtol=1e-5)
     assert fragment.rewards.dtype == np.float32
+
+
+def test_that_every_task_has_its_own_temperature_of_rewards():
+    labels = Labels(label, (), imitation_reward_tau={"task": 0.5, "other": 0.25}.get)
+    for task, scale in (("task", 2.0), ("other", 4.0)):
+        fragment = replace(fragment_of(), task=task)
+        labels.write(fragment)
+        partition = np.log(np.exp(scale * np.arange(3.0)).sum())
+        np.testing.assert_allclose(fragment.rewards, scale * fragment.actions - partition, rtol=1e-5)
 
 
 @pytest.fixture

@@ -81,6 +81,11 @@ class ColumnarLearner(TorchLearner):
         """Rows of all tasks together."""
         return int(self.config.train_batch_size_per_learner)
 
+    @property
+    def minibatch_weight(self) -> float:
+        """What this rank's minibatch counts beside the other ranks'; the same where all have as many rows."""
+        return 1.0
+
     # -- updating ------------------------------------------------------------------------------------------
 
     def update(
@@ -156,7 +161,7 @@ class ColumnarLearner(TorchLearner):
                 references = [self.get_param_ref(p) for m in modules for p in self.get_parameters(m)]
                 # Target networks' parameters are the modules', too, but no optimizer's.
                 parameters = {key: self._params[key] for key in references if key in self._params}
-            if not average_gradients(parameters.values(), has_minibatch=bool(losses)):
+            if not average_gradients(parameters.values(), weight=self.minibatch_weight if losses else 0.0):
                 return
             gradients = {reference: parameter.grad for reference, parameter in parameters.items()}
         self.apply_gradients(self.postprocess_gradients(gradients))

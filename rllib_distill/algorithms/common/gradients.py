@@ -6,11 +6,12 @@ import torch
 from torch import distributed
 
 
-def average_gradients(parameters: Iterable[torch.nn.Parameter], *, has_minibatch: bool = True) -> bool:
+def average_gradients(parameters: Iterable[torch.nn.Parameter], *, weight: float = 1.0) -> bool:
     """All-reduces every parameter's gradient in one message; one without a gradient counts as zeros.
 
-    The mean is over the ranks that had a minibatch. If none had, as when all samples of an update are lost
-    with the nodes that made them, there is no mean and no step to take.
+    The mean is weighted: by the rows of a rank's minibatch where these differ, by 0 where it had none. If no
+    rank had one, as when all samples of an update are lost with the nodes that made them, there is no mean
+    and no step to take.
 
     DistributedDataParallel waits for a gradient from every rank for every wrapped module, so that a minibatch
     that lacks a task hangs the group. Here every rank sends all parameters, whatever its minibatch held.
@@ -26,13 +27,13 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter], *, has_minibatch
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    counted = gradients[0].new_tensor([float(has_minibatch)])
-    flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), counted])
+    one = gradients[0].new_ones(1)
+    flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), one]).mul_(weight)
     distributed.all_reduce(flat)
-    flat, num_minibatches = flat[:-1], flat[-1].item()
-    if not num_minibatches:
+    flat, total = flat[:-1], flat[-1].item()
+    if not total:
         return False
-    flat /= num_minibatches
+    flat /= total
     for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
     return True

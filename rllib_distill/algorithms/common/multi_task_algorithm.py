@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ MODULES_FOLDER = Path("learner_group", "learner", "rl_module")
 """Where a checkpoint has a folder per module."""
 
 _OWED = "minibatches_owed"
-_COUNTS = "counts"
+_COUNTS, _SECONDS = "counts", "time_total_s"
 
 
 class MultiTaskAlgorithm(Algorithm):
@@ -52,6 +52,7 @@ class MultiTaskAlgorithm(Algorithm):
         self._learning_started = False
         self._samples_sharded = 0
         self._counts: dict[str, float] = {}
+        self._train_began: float | None = None  # None between iterations
         super().setup(config)
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -63,7 +64,10 @@ class MultiTaskAlgorithm(Algorithm):
     def train(self) -> dict[str, Any]:
         """RLlib's; the result is `done` where the config's `stop` says so, which ends a trial of Tune."""
         self._train_began = time.monotonic()
-        result: dict[str, Any] = super().train()
+        try:
+            result: dict[str, Any] = super().train()
+        finally:
+            self._train_began = None
         stop = self.config.stop or {}
         reached = {key: value for key, value in flatten_dict(result).items() if key in stop}
         self._counts.update({key: float(value) for key, value in reached.items() if math.isfinite(value)})
@@ -82,12 +86,18 @@ class MultiTaskAlgorithm(Algorithm):
         if key == "iterations_since_restore":
             return float(self._iterations_since_restore)
         if key in (SECONDS, "time_since_restore"):
-            until_now = self._time_total if key == SECONDS else self._time_since_restore
-            return float(until_now + time.monotonic() - self._train_began)
+            until_now = float(self._time_total if key == SECONDS else self._time_since_restore)
+            began = self._train_began
+            return until_now + (0.0 if began is None else time.monotonic() - began)
         path = (ENV_RUNNER_RESULTS, key) if key == ENV_STEPS else tuple(key.split("/"))
-        count = float(self.metrics.peek(path, default=math.nan))
+        count = self.metrics.peek(path, default=math.nan)
+        if isinstance(count, Mapping):
+            raise DistillError(
+                f"stop: {key} has a value of each of {', '.join(map(repr, count))}; say which, e.g. "
+                f"{key}/{next(iter(count))}."
+            )
         if math.isfinite(count):  # between two reports of a key, RLlib's metrics may have none
-            self._counts[key] = count
+            self._counts[key] = float(count)
         return self._counts.get(key, 0.0)
 
     def training_step(self) -> None:
@@ -220,8 +230,11 @@ class MultiTaskAlgorithm(Algorithm):
     # -- checkpoints ---------------------------------------------------------------------------------------
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's state, how many minibatches the steps so far still pay for, and what `stop` counts."""
-        own = {_OWED: self._minibatches_owed, _COUNTS: dict(self._counts)}
+        """RLlib's state, how many minibatches the steps so far still pay for, and what `stop` counts.
+
+        Of these RLlib would forget the seconds.
+        """
+        own = {_OWED: self._minibatches_owed, _COUNTS: dict(self._counts), _SECONDS: self._time_total}
         return {**super().get_state(*args, **kwargs), **own}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -229,6 +242,7 @@ class MultiTaskAlgorithm(Algorithm):
         super().set_state(state)
         self._minibatches_owed = state.get(_OWED, 0.0)
         self._counts = dict(state.get(_COUNTS, {}))
+        self._time_total: float = state.get(_SECONDS, 0.0)
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
         """RLlib's checkpoint, and every learner's replay memory in the folder `replay`."""

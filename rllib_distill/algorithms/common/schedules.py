@@ -9,7 +9,7 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.tune.result import TIME_TOTAL_S, TRAINING_ITERATION
 
 from rllib_distill.algorithms.common.settings import check_number
-from rllib_distill.errors import DistillError
+from rllib_distill.errors import DistillError, nearest
 
 Position = float | str
 """Of a schedule's point: env steps of all tasks together, or a share of the run such as "50%"."""
@@ -19,6 +19,7 @@ Schedule = float | Sequence[Sequence[Position]]
 ENV_STEPS, SECONDS, ITERATIONS = NUM_ENV_STEPS_SAMPLED_LIFETIME, TIME_TOTAL_S, TRAINING_ITERATION
 
 _COUNTERS = (SECONDS, ITERATIONS, "time_since_restore", "iterations_since_restore")
+_GROUPS = ("env_runners/", "learners/", "evaluation/", "timers/")
 _BY_SHARES = (
     "by shares of the run, but stop does not say when it ends: give a number of env steps, updates, "
     "iterations or seconds, e.g. stop={'num_env_steps_sampled_lifetime': 1000000} (`rllib train` takes the "
@@ -98,12 +99,15 @@ def check_position(name: str, position: Any, *, above: float | None = None) -> N
         share = math.nan
     if not 0 <= share <= 1 or share == above:
         raise DistillError(
-            f"{name} is {position!r}; it must be a number of env steps, or a share of the run such as '50%'."
+            f"{name} is {position!r}; it must be a number of env steps, or a share of the run such as '50%'"
+            f"{'' if above is None else f', above {above:g}'}."
         )
 
 
-def check_stop(stop: Any, by_progress: Sequence[str]) -> None:
+def check_stop(stop: Any, by_progress: Sequence[str] = ()) -> None:
     """Raises DistillError unless `stop` is criteria of Tune's, and counts something where settings need it.
+
+    Tune never stops at a key that it does not know.
 
     Args:
         stop: Result key -> value at which the run ends, or None.
@@ -114,6 +118,11 @@ def check_stop(stop: Any, by_progress: Sequence[str]) -> None:
             f"stop is {stop!r}; it must map keys of results to values, e.g. {{'training_iteration': 100}}."
         )
     for key, value in (stop or {}).items():
+        if key not in (ENV_STEPS, *_COUNTERS) and not str(key).startswith(_GROUPS):
+            known = [ENV_STEPS, *_COUNTERS, "env_runners/episode_return_mean"]
+            raise DistillError(
+                f"unknown key {key!r} in stop. {nearest(str(key), known)} Or a key of results, a/b/c."
+            )
         check_number(f"stop: {key}", value)
         if is_counter(key):
             check_number(f"stop: {key}", value, above=0)

@@ -25,7 +25,7 @@ def check_number(
     types = (int, np.integer) if integer else (int, float, np.integer, np.floating)
     if isinstance(value, bool) or not isinstance(value, types) or not np.isfinite(value):
         raise DistillError(
-            f"{name} is {value!r} ({type(value).__name__}); it must be {allowed}.{_hint(value)}"
+            f"{name} is {value!r} ({type(value).__name__}); it must be {allowed}.{text_hint(value)}"
         )
     low = (above is not None and value <= above) or (least is not None and value < least)
     if low or (most is not None and value > most):
@@ -44,7 +44,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
         raise DistillError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}.")
 
 
-def _hint(value: Any) -> str:
+def text_hint(value: Any) -> str:
     """YAML reads 1e-3 as text; say so, because the file looks right."""
     if not isinstance(value, str):
         return ""

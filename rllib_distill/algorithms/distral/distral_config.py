@@ -80,8 +80,9 @@ class DistralConfig(TaskPoliciesConfig):
             vf_loss_coeff: Weight of the value functions' loss (default 0.5).
             vtrace_clip_rho_threshold: See RLlib's IMPALA (default 1).
             vtrace_clip_pg_rho_threshold: As well.
-            kwargs: See `TaskPoliciesConfig.training`. A minibatch is one sample of one env runner:
-                `rollout_fragment_length` rows of `num_envs_per_task` environments of every task.
+            kwargs: See `TaskPoliciesConfig.training`. A minibatch is all samples that have come from env
+                runners, each of `rollout_fragment_length` rows of `num_envs_per_task` environments of every
+                task.
 
         Returns:
             This config.

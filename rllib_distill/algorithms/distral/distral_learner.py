@@ -21,7 +21,7 @@ class DistralLearner(TaskPoliciesLearner):
     memory: FragmentQueue
 
     def build_memory(self, num_sources: int) -> None:
-        """Samples wait here for their turn."""
+        """Samples wait here for the next step."""
         self.memory = FragmentQueue(tuple(self.config.tasks), self.config.shared_spaces, self._device)
 
     def draw_minibatch(self) -> Trajectories | None:
@@ -34,6 +34,11 @@ class DistralLearner(TaskPoliciesLearner):
     def rows_per_minibatch(self) -> int:
         """Of the last one."""
         return self._rows
+
+    @property
+    def minibatch_weight(self) -> float:
+        """Ranks may have samples of different numbers of runners."""
+        return float(self._rows)
 
     def compute_losses(self, *, fwd_out: TaskPolicyOutputs, batch: Trajectories) -> dict[str, Tensor]:
         """Module id -> loss.

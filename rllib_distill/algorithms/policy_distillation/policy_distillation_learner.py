@@ -61,7 +61,8 @@ class PolicyDistillationLearner(MultiTaskDQNLearner):
         outputs = fwd_out[Columns.ACTION_DIST_INPUTS]
         tau = self.tau_of_rows(batch)
         tempered = config.student_has_q_values and config.loss != "mse"
-        logits = outputs / torch.as_tensor(tau, device=outputs.device).view(-1, 1) if tempered else outputs
+        divisor = tau.unsqueeze(-1) if isinstance(tau, torch.Tensor) else tau
+        logits = outputs / divisor if tempered else outputs
         if config.is_on_policy:
             imitation = self._expected_entropy_loss(module_id, config, batch, logits, fwd_out[FEATURES])
         else:
