@@ -5,7 +5,7 @@ remote runners beside none; (d) MultiTaskDQN: Stable-Baselines3, stock RLlib; (e
 On Atari games: (f) env runner: a bare loop; (g) learner: plain PyTorch; (h) MultiTaskDQN: Stable-Baselines3.
 On mazes: (i) Distral: stock RLlib's IMPALA.
 Every side has a process of its own, with one torch thread ((f) to (h): two), measured while all others wait.
-Runs on Linux, for ten minutes; let nothing else run on the machine.
+Runs on Linux, for eleven minutes; let nothing else run on the machine.
 """
 
 import argparse

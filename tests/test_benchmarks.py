@@ -22,7 +22,6 @@ SIDES = {  # of sides that differ in sizes only, the last
 
 @pytest.mark.parametrize("spec", SIDES.values(), ids=SIDES)
 @pytest.mark.usefixtures("ray_session")
-@pytest.mark.timeout(300)
 def test_that_a_side_does_its_work(spec):
     """In this process: a process for each side, as the program has it, would import Ray again and again."""
     module, name = spec.target.split(":")
@@ -33,7 +32,6 @@ def test_that_a_side_does_its_work(spec):
         side.close()
 
 
-@pytest.mark.timeout(300)
 def test_that_the_program_writes_its_figures(tmp_path):
     command = [sys.executable, "benchmarks/throughput.py", "--quick", "--only", "f", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -15,7 +15,7 @@ from rllib_distill.cli.experiment import Experiment
 from rllib_distill.cli.experiment_file import read_experiment_file
 from tests.sampling.counting_env import save_random_experts
 
-pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.usefixtures("ray_session")
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = [
     (path, name)

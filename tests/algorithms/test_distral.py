@@ -112,7 +112,6 @@ def test_that_task_policies_start_as_the_distilled_policy(tmp_path):
     assert outputs.distilled_logits.any() and not outputs.task_outputs.any()  # no Q-values are logits
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize("config", [distral("kl_ent_2col"), soft_q()], ids=["actor_critic", "soft_q"])
 def test_that_two_learners_and_two_runners_keep_equal_weights(config):
     config = config.copy(copy_frozen=False).learners(num_learners=2).env_runners(num_env_runners=2)

@@ -253,7 +253,6 @@ def test_that_a_checkpoint_with_other_heads_is_refused(actor_mimic, distillation
         algo.stop()
 
 
-@pytest.mark.timeout(400)
 def test_that_two_learners_with_a_task_each_in_their_minibatches_stay_equal(distillation):
     config = distillation().debugging(seed=None).learners(num_learners=2).env_runners(num_env_runners=2)
     algo = config.build_algo()

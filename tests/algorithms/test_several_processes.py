@@ -9,8 +9,7 @@ import torch
 
 from rllib_distill.algorithms.common.gradients import average_gradients
 
-# Four processes start first, which takes long on a busy machine.
-pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ EXPERT = "tuned_examples/experts/minatar/breakout.safetensors"
 
 
 @pytest.mark.usefixtures("ray_session")
-@pytest.mark.timeout(300)
 def test_that_tuner_takes_a_name_a_config_a_sweep_a_stop_and_paths_of_the_users_folder(tmp_path):
     register()
     config = (

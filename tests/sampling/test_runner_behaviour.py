@@ -124,7 +124,6 @@ def test_that_evaluation_is_the_students_whoever_acts_in_training(make_runner):
 
 
 @pytest.mark.usefixtures("ray_session")
-@pytest.mark.timeout(400)
 def test_that_a_remote_runner_does_without_the_student_too(make_runner):
     config = make_runner(behaviour="expert", epsilon=0.0).config.copy(copy_frozen=False)
     config.env_runners(num_env_runners=1)

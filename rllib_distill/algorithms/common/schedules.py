@@ -16,6 +16,7 @@ Position = float | str
 
 Schedule = float | Sequence[Sequence[Position]]
 """A number, or points `[position, value]`, all positions of one kind; linear in between."""
+
 ENV_STEPS, SECONDS, ITERATIONS = NUM_ENV_STEPS_SAMPLED_LIFETIME, TIME_TOTAL_S, TRAINING_ITERATION
 
 _COUNTERS = (SECONDS, ITERATIONS, "time_since_restore", "iterations_since_restore")
