@@ -110,11 +110,10 @@ class Experiment:
         _check_keys(spec, _KEYS)
         if "run" not in spec:
             raise DistillError("the key 'run' is missing; give an algorithm, e.g. run: ActorMimic.")
-        config, stop = (
-            dict(_mapping("config", spec.get("config"))),
-            read_stop(_mapping("stop", spec.get("stop"))),
-        )
-        if issubclass(algorithm_class(spec["run"]), MultiTaskAlgorithm):
+        algorithm = algorithm_class(spec["run"])
+        config = dict(_mapping("config", spec.get("config")))
+        stop = read_stop(_mapping("stop", spec.get("stop")))
+        if issubclass(algorithm, MultiTaskAlgorithm):
             if config.get("stop") not in (None, stop):
                 raise DistillError("config has a stop of its own: write it beside config, not in it.")
             config["stop"] = stop or None  # for schedules by progress
@@ -135,7 +134,7 @@ class Experiment:
             storage_path=_path("storage_path", spec.get("storage_path") or "results"),
             restore=_checkpoint(spec.get("restore")),
             max_failures=_count("max_failures", spec.get("max_failures", 0), least=-1),
-            report=_report(spec.get("report"), algorithm_class(spec["run"])),
+            report=_report(spec.get("report"), algorithm),
         )
 
 
