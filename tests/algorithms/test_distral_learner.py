@@ -233,4 +233,4 @@ def test_that_samples_of_several_runners_make_one_step_on_the_mean_of_their_loss
     learner.update(training_data=FragmentData([(0, sample) for sample in samples]), num_minibatches=1)
     assert learner.num_updates == 1 and len(learner.memory) == 0
     rows = sum(fragment.actions.size for sample in samples for fragment in sample)
-    assert learner.rows_per_minibatch == rows
+    assert learner.rows_per_minibatch == learner.minibatch_weight == rows

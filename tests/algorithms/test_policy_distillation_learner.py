@@ -9,7 +9,7 @@ from tests.algorithms.test_learner import assert_same, build, masked
 
 STEP = {"num_minibatches": 3, "timesteps": {"num_env_steps_sampled_lifetime": 0}}
 TAU = 0.5
-TAU_OF = {"short": 0.5, "long": 0.1}
+TAU_OF = {"short": 50.0, "long": 5.0}  # with small ones only the best action would count
 
 
 def head_of(network, task):

@@ -142,12 +142,13 @@ class MultiTaskAlgorithm(Algorithm):
         group = self.env_runner_group
         deadline = time.monotonic() + self.config.sample_timeout_s
         ready: list[tuple[int, Any]] = []
-        self._request_samples()
+        progress = self.elapsed().progress  # once, not with every look at what is ready
+        self._request_samples(progress)
         while len(ready) < self.samples_awaited and time.monotonic() < deadline:
             if not group.num_healthy_remote_env_runners():
                 break
             ready += group.fetch_ready_async_reqs(tags="sample", timeout_seconds=0.005)
-            self._request_samples()
+            self._request_samples(progress)
         metrics = [metrics for _, (_, _, metrics) in ready]
         env_steps = sum(int(m[NUM_ENV_STEPS_SAMPLED].peek()) for m in metrics)
         if metrics:
@@ -159,12 +160,11 @@ class MultiTaskAlgorithm(Algorithm):
         """How many samples an update waits for; it takes all that are ready."""
         return 1
 
-    def _request_samples(self) -> None:
+    def _request_samples(self, progress: float) -> None:
         """Fills every runner's queue: a call makes one request each, none where the queue is full."""
-        progress = {"progress": self.elapsed().progress}
         for _ in range(self.config.max_requests_in_flight_per_env_runner):
             self.env_runner_group.foreach_env_runner_async(
-                "sample_get_state_and_metrics", tag="sample", kwargs=progress
+                "sample_get_state_and_metrics", tag="sample", kwargs={"progress": progress}
             )
 
     def _rank_of(self, runner: int) -> int:
