@@ -13,9 +13,9 @@ from stable_baselines3 import DQN as StableBaselinesDQN
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rllib_distill import ActorMimicConfig, MultiTaskDQNConfig
-from rllib_distill.algorithms.common.fragment_data import FragmentData
+from rllib_distill.core.learner import FragmentData
+from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
 from rllib_distill.losses import policy_regression_loss
-from rllib_distill.sampling import MultiTaskEnvRunner
 from rllib_distill.tasks import TaskSpec
 
 CORES = 2

@@ -27,9 +27,9 @@ from workload import (
 
 from rllib_distill import ActorMimicConfig, MultiTaskDQNConfig
 from rllib_distill.algorithms.actor_mimic.actor_mimic_learner import ActorMimicLearner
-from rllib_distill.algorithms.common.fragment_data import FragmentData
+from rllib_distill.core.learner import FragmentData
+from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
 from rllib_distill.experts import Expert, ExpertInfo
-from rllib_distill.sampling import MultiTaskEnvRunner
 from rllib_distill.tasks import TaskSet
 
 

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rllib_distill.algorithms.actor_mimic import ActorMimic, ActorMimicConfig
-    from rllib_distill.algorithms.distral import Distral, DistralConfig, SoftQDistral, SoftQDistralConfig
+    from rllib_distill.algorithms.distral import Distral, DistralConfig
     from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQN, MultiTaskDQNConfig
     from rllib_distill.algorithms.policy_distillation import PolicyDistillation, PolicyDistillationConfig
+    from rllib_distill.algorithms.soft_q_distral.soft_q_distral import SoftQDistral, SoftQDistralConfig
     from rllib_distill.registry import register
 
 __version__ = "0.1.0"
@@ -35,8 +36,8 @@ _HOME = {
     "MultiTaskDQNConfig": "rllib_distill.algorithms.multi_task_dqn",
     "PolicyDistillation": "rllib_distill.algorithms.policy_distillation",
     "PolicyDistillationConfig": "rllib_distill.algorithms.policy_distillation",
-    "SoftQDistral": "rllib_distill.algorithms.distral",
-    "SoftQDistralConfig": "rllib_distill.algorithms.distral",
+    "SoftQDistral": "rllib_distill.algorithms.soft_q_distral",
+    "SoftQDistralConfig": "rllib_distill.algorithms.soft_q_distral",
     "register": "rllib_distill.registry",
 }
 

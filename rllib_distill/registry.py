@@ -10,7 +10,7 @@ ALGORITHMS = {
     "Distral": "rllib_distill.algorithms.distral",
     "MultiTaskDQN": "rllib_distill.algorithms.multi_task_dqn",
     "PolicyDistillation": "rllib_distill.algorithms.policy_distillation",
-    "SoftQDistral": "rllib_distill.algorithms.distral",
+    "SoftQDistral": "rllib_distill.algorithms.soft_q_distral",
 }
 """Name -> the module that has a class of this name, imported when it is needed."""
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
-from rllib_distill.algorithms.common.settings import text_hint
 from rllib_distill.cli.experiment import Experiment
 from rllib_distill.cli.ray_session import num_cores, starts_ray
+from rllib_distill.core.checks import text_hint
+from rllib_distill.core.config import MultiTaskConfig
 from rllib_distill.errors import DistillError, nearest
 
 _TRANSLATED_KEYS = {"lambda", "num_workers", "multiagent", "framework", "input", "callbacks"}  # by RLlib

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rllib_distill.algorithms.common.multi_task_algorithm import MultiTaskAlgorithm
-from rllib_distill.algorithms.common.student_algorithm import StudentAlgorithm
 from rllib_distill.cli.stop_criteria import read_stop
+from rllib_distill.core.algorithm import MultiTaskAlgorithm
+from rllib_distill.core.experts import StudentAlgorithm
 from rllib_distill.errors import DistillError, nearest
 from rllib_distill.registry import algorithm_class
 

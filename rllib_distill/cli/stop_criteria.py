@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.tune.utils import flatten_dict
 
-from rllib_distill.algorithms.common.schedules import ENV_STEPS, ITERATIONS, SECONDS, check_stop, is_counter
+from rllib_distill.core.schedules import ENV_STEPS, ITERATIONS, SECONDS, check_stop, is_counter
 
 _RETURN = "env_runners/episode_return_mean"
 _RENAMED = {

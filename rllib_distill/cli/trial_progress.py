@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rllib_distill.algorithms.common.schedules import share_done
 from rllib_distill.cli.stop_criteria import ENV_STEPS, ITERATIONS, SECONDS, counts_of, seconds_left
+from rllib_distill.core.schedules import share_done
 
 _WINDOW_S = 15.0
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from rllib_distill.env_runner.actors import Actor, ExpertActor, RandomActor
 from rllib_distill.evaluation.trained_policies import TrainedPolicies, Who
 from rllib_distill.experts import ExpertBank
-from rllib_distill.sampling.actors import Actor, ExpertActor, RandomActor
 from rllib_distill.tasks import TaskSet
 
 

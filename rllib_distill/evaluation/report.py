@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from rllib_distill.algorithms.common.expert_config import ExpertConfig
+from rllib_distill.core.experts import ExpertConfig
 from rllib_distill.evaluation.atari_scores import atari_game
 from rllib_distill.evaluation.files import write_atomically
 from rllib_distill.evaluation.json_text import json_text
@@ -20,8 +20,8 @@ from rllib_distill.evaluation.scores import play_in_parallel
 from rllib_distill.evaluation.table import score_csv
 from rllib_distill.evaluation.trained_policies import TrainedPolicies
 from rllib_distill.evaluation.training_record import TrainingRecord
-from rllib_distill.tasks.atari_options import ATARI_DEFAULTS
-from rllib_distill.tasks.task_spec import TaskSpec
+from rllib_distill.tasks.atari import ATARI_DEFAULTS
+from rllib_distill.tasks.task import TaskSpec
 
 FORMAT = "rllib_distill.scores/1"
 _DERIVED = ("env", "env_config", "policies", "simple_optimizer")  # from `tasks`, or of no use

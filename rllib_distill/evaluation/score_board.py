@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from rllib_distill.env_runner.play import EpochReturns
+from rllib_distill.env_runner.task_envs import EpisodeReturns
 from rllib_distill.evaluation.atari_scores import human_normalised
 from rllib_distill.evaluation.shares import Measure, geometric_mean, share_of_expert
-from rllib_distill.sampling import EpisodeReturns
-from rllib_distill.sampling.play import EpochReturns
 
 RANDOM, EXPERT, STUDENT, POLICY, DISTILLED = "random", "expert", "student", "policy", "distilled"
 

@@ -7,11 +7,10 @@ import numpy as np
 import ray
 import torch
 
+from rllib_distill.env_runner.actors import Actions, Actor, ask
+from rllib_distill.env_runner.play import play_episodes, play_steps
+from rllib_distill.env_runner.task_envs import EpisodeReturns, TaskEnvs
 from rllib_distill.evaluation.players import Player
-from rllib_distill.sampling import EpisodeReturns
-from rllib_distill.sampling.actors import Actions, Actor, ask
-from rllib_distill.sampling.play import play_episodes, play_steps
-from rllib_distill.sampling.task_envs import TaskEnvs
 from rllib_distill.tasks import TaskSet
 
 Scores = dict[str, dict[str, EpisodeReturns]]

@@ -8,13 +8,18 @@ from ray import cloudpickle
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.core.rl_module.rl_module import RLModule
 
-from rllib_distill.algorithms.common.multi_task_algorithm import MODULES_FOLDER
-from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
-from rllib_distill.algorithms.common.paths import newest_checkpoint
+from rllib_distill.core.algorithm import MODULES_FOLDER
+from rllib_distill.core.config import MultiTaskConfig
+from rllib_distill.core.paths import newest_checkpoint
+from rllib_distill.env_runner.actors import (
+    Actor,
+    JointActor,
+    ModuleActor,
+    PolicyActor,
+    PolicyRunnerActors,
+    module_forward,
+)
 from rllib_distill.errors import DistillError
-from rllib_distill.sampling.actors import Actor, JointActor, ModuleActor, module_forward
-from rllib_distill.sampling.policy_actor import PolicyActor
-from rllib_distill.sampling.runner_actors import PolicyRunnerActors
 
 _ALGORITHM_FILE = "class_and_ctor_args.pkl"
 

@@ -5,12 +5,8 @@ from inspect import Parameter, signature
 from typing import Any
 
 from rllib_distill.errors import DistillError, nearest
-from rllib_distill.networks.heads import make_head
-from rllib_distill.networks.multi_head_network import MultiHeadNetwork
-from rllib_distill.networks.named_networks import NAMED_NETWORKS
-from rllib_distill.networks.network import Network
-from rllib_distill.networks.options import positive_int
-from rllib_distill.networks.torsos import TORSOS, Table
+from rllib_distill.networks.network import MultiHeadNetwork, Network, make_head
+from rllib_distill.networks.torsos import NAMED_NETWORKS, TORSOS, Table, positive_int
 
 _TYPES = {**{name: {"type": name} for name in TORSOS}, **NAMED_NETWORKS}
 

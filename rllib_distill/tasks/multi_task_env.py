@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rllib_distill.errors import DistillError
-from rllib_distill.tasks.task_set import TaskSet
+from rllib_distill.tasks.task import TaskSet
 
 Value = TypeVar("Value")
 

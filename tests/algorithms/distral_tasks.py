@@ -3,7 +3,7 @@
 from gymnasium.wrappers import TimeLimit
 
 from rllib_distill import DistralConfig, SoftQDistralConfig
-from rllib_distill.sampling import MultiTaskEnvRunner
+from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
 
 ROOMS = {"room_height": 2, "room_width": 2, "corridor_length": 1}
 TASKS = {

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from rllib_distill.algorithms.common.multi_task_algorithm import _local
+from rllib_distill.core.algorithm import _local
 from rllib_distill.errors import DistillError
 
 

@@ -9,12 +9,10 @@ import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch.torch_compile_config import TorchCompileConfig
 
-from rllib_distill.algorithms.common.fragment_data import FragmentData
-from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
-from rllib_distill.algorithms.common.optimizer_memory import lay_out_as_parameters
-from rllib_distill.algorithms.common.optimizers import make_optimizer
-from rllib_distill.algorithms.common.task_modules import default_network
-from rllib_distill.sampling import MultiTaskEnvRunner
+from rllib_distill.core.config import MultiTaskConfig, default_network
+from rllib_distill.core.learner import FragmentData
+from rllib_distill.core.optimizers import lay_out_as_parameters, make_optimizer
+from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
 from tests.algorithms.test_learner import build
 
 STEP = {"num_minibatches": 3, "timesteps": {"num_env_steps_sampled_lifetime": 0}}

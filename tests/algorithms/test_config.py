@@ -6,8 +6,8 @@ import pytest
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_distill.algorithms.actor_mimic import ActorMimic, ActorMimicConfig
-from rllib_distill.algorithms.common.fragment_data import num_sources, rank_of
 from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQNConfig
+from rllib_distill.core.learner import num_sources, rank_of
 from tests.sampling.counting_env import NAMED_TASKS
 
 

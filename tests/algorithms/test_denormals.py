@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from rllib_distill.algorithms.common.denormals import zero_tiny_moments
-from rllib_distill.algorithms.common.optimizers import make_optimizer
+from rllib_distill.core.optimizers import make_optimizer, zero_tiny_moments
 
 SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from rllib_distill import DistralConfig, SoftQDistralConfig
-from rllib_distill.algorithms.distral.tabular import is_tabular
-from rllib_distill.algorithms.distral.variants import VARIANTS
+from rllib_distill.algorithms.distral.distral import VARIANTS
+from rllib_distill.algorithms.soft_q_distral.soft_q_distral import is_tabular
 from tests.algorithms.distral_tasks import TASKS, distral, learner_and_sample, soft_q, tabular
 from tests.algorithms.tabular_envs import Walk
 

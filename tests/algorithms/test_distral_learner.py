@@ -5,9 +5,9 @@ import pytest
 import torch
 from gymnasium.vector import SyncVectorEnv
 
-from rllib_distill.algorithms.common.fragment_data import FragmentData
-from rllib_distill.algorithms.distral.tabular import visit_weights
-from rllib_distill.sampling import MultiTaskEnvRunner
+from rllib_distill.algorithms.soft_q_distral.soft_q_distral import visit_weights
+from rllib_distill.core.learner import FragmentData
+from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
 from rllib_distill.tasks.two_rooms import TwoRoomsVectorEnv
 from tests.algorithms.distral_tasks import TASKS, WRAPPED, distral, learner_and_sample, soft_q, tabular
 

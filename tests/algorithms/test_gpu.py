@@ -9,8 +9,8 @@ import pytest
 import torch
 from ray.rllib.core import COMPONENT_RL_MODULE
 
-from rllib_distill.algorithms.common.fragment_data import FragmentData
-from rllib_distill.sampling import MultiTaskEnvRunner
+from rllib_distill.core.learner import FragmentData
+from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
 from tests.algorithms.distral_tasks import distral, soft_q
 
 GPUS = 1  # with 0 all of it runs on a processor

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_distill.algorithms.common.host_buffers import HostBuffers
+from rllib_distill.replay.host_buffers import HostBuffers
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2, 3), (0, 3, 1, 2), (3, 0, 2, 1)])

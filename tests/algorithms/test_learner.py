@@ -8,8 +8,8 @@ import torch
 from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.utils.metrics import ALL_MODULES, WEIGHTS_SEQ_NO
 
-from rllib_distill.algorithms.common.fragment_data import FragmentData
-from rllib_distill.sampling import MultiTaskEnvRunner
+from rllib_distill.core.learner import FragmentData
+from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
 
 
 def build(config):

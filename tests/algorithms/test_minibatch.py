@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_distill.algorithms.common.minibatch import Minibatches
-from rllib_distill.sampling import MultiTaskEnvRunner, TaskReplay
+from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
+from rllib_distill.replay.minibatch import Minibatches
+from rllib_distill.replay.replay_buffer import TaskReplay
 
 COMMON = {"short": [3, 0], "long": [0, 1, 2, 3]}  # "fn" and "nudf" in n, u, d, f
 SIZES = {"short": 3, "long": 5}

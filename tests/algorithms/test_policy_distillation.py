@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from rllib_distill.algorithms.actor_mimic import ActorMimic
-from rllib_distill.algorithms.common.behaviour import expert_share, highest_share, last_share
-from rllib_distill.algorithms.common.schedules import Elapsed
 from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQNConfig
 from rllib_distill.algorithms.policy_distillation import PolicyDistillation, PolicyDistillationConfig
+from rllib_distill.core.experts import expert_share, highest_share, last_share
+from rllib_distill.core.schedules import Elapsed
 from rllib_distill.errors import DistillError
 from rllib_distill.experts import Expert
 from tests.algorithms.conftest import small

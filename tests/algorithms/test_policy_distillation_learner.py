@@ -124,7 +124,7 @@ def test_that_the_on_policy_objective_looks_at_the_newest_sample_only_and_at_exp
 
 
 def test_that_rewards_of_the_on_policy_objective_are_the_experts_log_likelihoods(distillation, bank):
-    from rllib_distill.sampling import MultiTaskEnvRunner
+    from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
 
     config = distillation(objective="expected_entropy_regularised", tau=TAU, epsilon=0.0)
     config.experts(behaviour="student").validate()

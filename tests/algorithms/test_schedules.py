@@ -5,8 +5,8 @@ import time
 import pytest
 
 from rllib_distill import ActorMimic
-from rllib_distill.algorithms.common.behaviour import expert_share
-from rllib_distill.algorithms.common.schedules import Elapsed, share_done, value_at
+from rllib_distill.core.experts import expert_share
+from rllib_distill.core.schedules import Elapsed, share_done, value_at
 
 ENV_STEPS = "num_env_steps_sampled_lifetime"
 UPDATES = "learners/__all_modules__/num_updates_lifetime"

@@ -7,7 +7,7 @@ import pytest
 import ray
 import torch
 
-from rllib_distill.algorithms.common.gradients import average_gradients
+from rllib_distill.core.optimizers import average_gradients
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

@@ -4,7 +4,7 @@ import gymnasium as gym
 import pytest
 
 from rllib_distill.evaluation.atari_scores import RANDOM_AND_HUMAN, atari_game, human_normalised
-from rllib_distill.tasks.env_ids import register_atari
+from rllib_distill.tasks.vector_envs import register_atari
 
 
 @pytest.mark.parametrize(

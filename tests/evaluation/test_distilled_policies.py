@@ -7,13 +7,13 @@ import pytest
 import torch
 from ray import cloudpickle
 
-from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
+from rllib_distill.core.config import MultiTaskConfig
+from rllib_distill.env_runner.actors import PolicyRunnerActors
+from rllib_distill.env_runner.task_envs import EpisodeReturns
 from rllib_distill.evaluation import make_report
 from rllib_distill.evaluation.players import PolicyPlayer, RandomPlayer
 from rllib_distill.evaluation.scores import play
 from rllib_distill.evaluation.trained_policies import TrainedPolicies
-from rllib_distill.sampling import EpisodeReturns
-from rllib_distill.sampling.runner_actors import PolicyRunnerActors
 
 POLES = {"left": "CartPole-v1", "right": "CartPole-v1"}
 

@@ -9,15 +9,15 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from rllib_distill.env_runner.play import EpochReturns
+from rllib_distill.env_runner.task_envs import EpisodeReturns
 from rllib_distill.errors import DistillError
 from rllib_distill.evaluation.files import write_atomically
 from rllib_distill.evaluation.report import Report, games_of
 from rllib_distill.evaluation.score_board import ScoreBoard
 from rllib_distill.evaluation.table import score_csv, score_table, summary_table
 from rllib_distill.evaluation.training_record import TrainingRecord
-from rllib_distill.sampling import EpisodeReturns
-from rllib_distill.sampling.play import EpochReturns
-from rllib_distill.tasks.task_spec import TaskSpec
+from rllib_distill.tasks.task import TaskSpec
 
 GAMES = {"pong": "pong"}  # what the other task is called is no game
 

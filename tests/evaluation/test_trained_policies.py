@@ -13,7 +13,7 @@ from rllib_distill.evaluation.expected_returns import note_expected_returns
 from rllib_distill.evaluation.trained_policies import TrainedPolicies
 from rllib_distill.experts import Expert, ExpertInfo
 from rllib_distill.networks import build_network
-from rllib_distill.sampling.columns import TASKS
+from rllib_distill.replay.fragment import TASKS
 
 GAMES = {"breakout": "MinAtar/Breakout-v1", "asterix": "MinAtar/Asterix-v1"}  # 3 and 5 actions
 NETWORK = {"type": "minatar_cnn", "filters": 2, "hidden": 8}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_distill.sampling.actors import (
+from rllib_distill.env_runner.actors import (
     ExpertActor,
     JointActor,
     ModuleActor,

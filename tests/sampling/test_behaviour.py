@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rllib_distill.sampling.behaviour import Behaviour
-from rllib_distill.sampling.task_envs import TaskEnvs
+from rllib_distill.env_runner.actors import Behaviour
+from rllib_distill.env_runner.task_envs import TaskEnvs
 from tests.sampling.counting_env import CountingEnv
 
 MODES = pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])

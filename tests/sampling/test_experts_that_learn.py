@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rllib_distill.algorithms.policy_distillation import PolicyDistillationConfig
-from rllib_distill.sampling import MultiTaskEnvRunner
+from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
 from tests.sampling.conftest import NETWORK
 from tests.sampling.counting_env import NAMED_TASKS as TASKS
 from tests.sampling.test_multi_task_env_runner import greedy_by_hand

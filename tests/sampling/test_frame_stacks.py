@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from rllib_distill.sampling.ring import Ring
-from rllib_distill.sampling.task_envs import TaskEnvs
+from rllib_distill.env_runner.task_envs import TaskEnvs
+from rllib_distill.replay.replay_buffer import Ring
 from rllib_distill.tasks import TaskSpec
 
 NUM_ENVS = 3

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from rllib_distill.algorithms.policy_distillation import PolicyDistillationConfig
-from rllib_distill.sampling import Fragment, MultiTaskEnvRunner
-from rllib_distill.sampling.labels import Labels
+from rllib_distill.env_runner.labels import Labels
+from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
+from rllib_distill.replay.fragment import Fragment
 from tests.sampling.conftest import NETWORK
 from tests.sampling.counting_env import NAMED_TASKS, check_fragment
 from tests.sampling.test_multi_task_env_runner import greedy_by_hand

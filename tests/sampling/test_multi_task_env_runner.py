@@ -7,10 +7,10 @@ from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.core.columns import Columns
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
 
+from rllib_distill.env_runner.actors import ModuleActor
+from rllib_distill.env_runner.task_envs import EpisodeReturns
 from rllib_distill.experts import ExpertBank
-from rllib_distill.sampling import EpisodeReturns
-from rllib_distill.sampling.actors import ModuleActor
-from rllib_distill.sampling.columns import TASKS as TASKS_COLUMN
+from rllib_distill.replay.fragment import TASKS as TASKS_COLUMN
 from rllib_distill.tasks import TaskSet
 from tests.sampling.counting_env import NAMED_TASKS as TASKS
 from tests.sampling.counting_env import check_fragment, return_of

@@ -5,9 +5,9 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
-from rllib_distill.sampling import Trajectories
-from rllib_distill.sampling.actors import ask
-from rllib_distill.sampling.play import play_episodes
+from rllib_distill.env_runner.actors import ask
+from rllib_distill.env_runner.play import play_episodes
+from rllib_distill.replay.batch import Trajectories
 from tests.sampling.toy_policies import SPACES, STATE_SIZE, TASKS, ToyPolicies, make_actor, make_envs
 
 MODES = pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])

@@ -6,8 +6,9 @@ import torch
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 
 from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQNConfig
-from rllib_distill.sampling import MultiTaskEnvRunner, Trajectories
-from rllib_distill.sampling.runner_actors import PolicyRunnerActors
+from rllib_distill.env_runner.actors import PolicyRunnerActors
+from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
+from rllib_distill.replay.batch import Trajectories
 from tests.sampling.conftest import NETWORK
 from tests.sampling.counting_env import NAMED_TASKS, check_fragment
 from tests.sampling.toy_policies import SPACES, STATE_SIZE, TASKS, ToyPolicies

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rllib_distill.sampling.ring import Ring
+from rllib_distill.replay.replay_buffer import Ring
 from tests.sampling.worlds import COLUMNS, NEXT_STEP, SAME_STEP, World, check_rows
 
 MODES = pytest.mark.parametrize("mode", [SAME_STEP, NEXT_STEP])

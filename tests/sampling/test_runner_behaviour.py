@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import ray
 
+from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
 from rllib_distill.experts import ExpertBank
-from rllib_distill.sampling import MultiTaskEnvRunner
 from rllib_distill.tasks import TaskSet
 from tests.sampling.counting_env import NAMED_TASKS as TASKS
 from tests.sampling.counting_env import check_fragment

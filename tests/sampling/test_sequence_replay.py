@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_distill.sampling import Fragment, SequenceReplay, Trajectories
+from rllib_distill.replay.batch import Trajectories
+from rllib_distill.replay.fragment import Fragment
+from rllib_distill.replay.replay_buffer import SequenceReplay
 from tests.sampling.test_trajectories import SPACES
 from tests.sampling.worlds import NEXT_STEP, SAME_STEP, World
 

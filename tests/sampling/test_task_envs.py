@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rllib_distill.sampling import Fragment
-from rllib_distill.sampling.play import play_episodes
-from rllib_distill.sampling.task_envs import TaskEnvs
+from rllib_distill.env_runner.play import play_episodes
+from rllib_distill.env_runner.task_envs import TaskEnvs
+from rllib_distill.replay.fragment import Fragment
 from rllib_distill.tasks import MinAtarVectorEnv
 from tests.sampling.counting_env import CountingEnv, check_fragment, return_of
 

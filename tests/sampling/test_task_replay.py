@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rllib_distill.errors import DistillError
-from rllib_distill.sampling import Fragment, TaskReplay
+from rllib_distill.replay.fragment import Fragment
+from rllib_distill.replay.replay_buffer import TaskReplay
 from tests.sampling.worlds import COLUMNS, NEXT_STEP, SAME_STEP, World, check_rows
 
 

@@ -5,7 +5,9 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from rllib_distill.sampling import Fragment, FragmentQueue, Trajectories
+from rllib_distill.replay.batch import Trajectories
+from rllib_distill.replay.fragment import Fragment
+from rllib_distill.replay.fragment_queue import FragmentQueue
 from rllib_distill.tasks import SharedSpaces
 from tests.sampling.worlds import NEXT_STEP, SAME_STEP, World
 

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from gymnasium.vector import SyncVectorEnv
 
-from rllib_distill.sampling.policy_actor import PolicyActor
-from rllib_distill.sampling.task_envs import TaskEnvs
+from rllib_distill.env_runner.actors import PolicyActor
+from rllib_distill.env_runner.task_envs import TaskEnvs
 from rllib_distill.tasks import TaskSet
 from tests.sampling.counting_env import NAMED_TASKS, NamedEnv
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from rllib_distill.sampling import Fragment
+from rllib_distill.replay.fragment import Fragment
 
 SAME_STEP, NEXT_STEP = "same_step", "next_step"
 

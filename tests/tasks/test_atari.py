@@ -8,8 +8,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from rllib_distill.env_runner.task_envs import TaskEnvs
 from rllib_distill.errors import DistillError
-from rllib_distill.sampling.task_envs import TaskEnvs
 from rllib_distill.tasks import TaskSet, TaskSpec
 from rllib_distill.tasks.multi_task_env import MultiTaskEnv
 

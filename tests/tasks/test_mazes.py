@@ -9,9 +9,9 @@ from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rllib_distill.errors import DistillError
-from rllib_distill.tasks.env_ids import find_env_spec
 from rllib_distill.tasks.maze_layout import MazeLayout
 from rllib_distill.tasks.mazes import MazeEnv, MazeVectorEnv
+from rllib_distill.tasks.vector_envs import find_env_spec
 
 TASKS = range(8)
 FORWARD, LEFT, RIGHT = range(3)

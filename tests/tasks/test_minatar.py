@@ -7,7 +7,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rllib_distill.errors import DistillError
 from rllib_distill.tasks import MinAtarVectorEnv, TaskSpec
-from rllib_distill.tasks.env_ids import register_minatar
+from rllib_distill.tasks.vector_envs import register_minatar
 
 GAMES = ["Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders"]
 

@@ -10,8 +10,8 @@ from gymnasium.vector import SyncVectorEnv
 
 from rllib_distill.errors import DistillError
 from rllib_distill.tasks import TaskSet, TaskSpec
-from rllib_distill.tasks.env_ids import find_env_spec
 from rllib_distill.tasks.minigrid import OneHotMiniGrid
+from rllib_distill.tasks.vector_envs import find_env_spec
 
 minigrid = pytest.importorskip("minigrid")
 

@@ -7,9 +7,13 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 from rllib_distill.errors import DistillError
-from rllib_distill.tasks.two_rooms import TwoRoomsEnv, TwoRoomsVectorEnv
-from rllib_distill.tasks.two_rooms_map import TwoRoomsMap
-from rllib_distill.tasks.two_rooms_solution import optimal_return, optimal_values
+from rllib_distill.tasks.two_rooms import (
+    TwoRoomsEnv,
+    TwoRoomsMap,
+    TwoRoomsVectorEnv,
+    optimal_return,
+    optimal_values,
+)
 
 UP, RIGHT, DOWN, LEFT = range(4)
 SMALL = {"room_height": 3, "room_width": 2, "corridor_length": 2}

@@ -5,10 +5,8 @@ from typing import Any, Self
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 
-from rllib_distill.algorithms.common.coefficients import Coefficient
-from rllib_distill.algorithms.common.expert_config import ExpertConfig
-from rllib_distill.algorithms.common.settings import check_number
-from rllib_distill.algorithms.common.student_algorithm import StudentAlgorithm
+from rllib_distill.core.checks import Coefficient, check_number
+from rllib_distill.core.experts import ExpertConfig, StudentAlgorithm
 
 
 class ActorMimicConfig(ExpertConfig):

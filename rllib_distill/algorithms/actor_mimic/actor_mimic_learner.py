@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from ray.rllib.core.columns import Columns
 
-from rllib_distill.algorithms.common.greedy_agreement import greedy_agreement
-from rllib_distill.algorithms.common.multi_task_learner import MultiTaskLearner
-from rllib_distill.algorithms.common.network_rl_module import FEATURES
+from rllib_distill.core.experts import greedy_agreement
+from rllib_distill.core.replay_learner import MultiTaskLearner
+from rllib_distill.core.rl_module import FEATURES
 from rllib_distill.losses import feature_regression_loss, policy_regression_loss
-from rllib_distill.sampling.columns import EXPERT_FEATURES, EXPERT_OUTPUTS, LEGAL_ACTIONS, TASKS
+from rllib_distill.replay.fragment import EXPERT_FEATURES, EXPERT_OUTPUTS, LEGAL_ACTIONS, TASKS
 
 
 class ActorMimicLearner(MultiTaskLearner):

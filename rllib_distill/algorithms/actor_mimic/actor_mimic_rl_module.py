@@ -6,7 +6,7 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
-from rllib_distill.algorithms.common.network_rl_module import NetworkRLModule
+from rllib_distill.core.rl_module import NetworkRLModule
 from rllib_distill.networks import PerTask
 
 

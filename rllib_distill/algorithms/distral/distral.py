@@ -1,12 +1,251 @@
 """Distral: task policies and a distilled policy that shape each other (Teh et al., 2017)."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
-from rllib_distill.algorithms.common.multi_task_algorithm import MultiTaskAlgorithm
-from rllib_distill.algorithms.distral.distral_config import DistralConfig
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.from_config import NotProvided
 
-__all__ = ["Distral", "DistralConfig"]
+from rllib_distill.algorithms.distral.task_policies_config import DISTILLED, TaskPoliciesConfig
+from rllib_distill.core.algorithm import MultiTaskAlgorithm
+from rllib_distill.core.checks import Coefficient, check_choice, check_number
+from rllib_distill.errors import DistillError
+from rllib_distill.networks import Parameterization
+
+
+class Variant(NamedTuple):
+    """What is regularised, and what a task policy's logits are."""
+
+    alpha: float
+    parameterization: Parameterization
+
+
+VARIANTS = {
+    "a3c": Variant(0.0, "one_column"),
+    "a3c_multitask": Variant(0.0, "shared"),
+    "a3c_2col": Variant(0.0, "two_column"),
+    "kl_1col": Variant(1.0, "one_column"),
+    "kl_2col": Variant(1.0, "two_column"),
+    "kl_ent_1col": Variant(0.5, "one_column"),
+    "kl_ent_2col": Variant(0.5, "two_column"),
+}
+
+
+def variant_of(name: str) -> Variant:
+    """The variant of a name; raises DistillError where there is none."""
+    check_choice("variant", name, tuple(VARIANTS))
+    return VARIANTS[name]
+
+
+def name_of(alphas: set[float], parameterization: str) -> str:
+    """The name that settings go by; alphas strictly between 0 and 1 are all one variant."""
+    terms = "a3c" if alphas == {0.0} else "kl" if alphas == {1.0} else "kl_ent"
+    one_column = "" if terms == "a3c" else "_1col"
+    return terms + {"one_column": one_column, "two_column": "_2col", "shared": "_multitask"}[parameterization]
+
+
+_VARIANT = "variant"
+_SHARE_WITHOUT_KL = 0.5
+
+
+class DistralConfig(TaskPoliciesConfig):
+    """Configures `Distral`.
+
+    Example:
+        config = (
+            DistralConfig()
+            .multi_task(tasks={f"maze_{i}": {"env": "rllib_distill/Maze-v0", "env_config": {"task": i}}
+                               for i in range(8)})
+            .variant("kl_ent_2col")
+            .training(beta=100.0, lr=1e-3)
+        )
+        algo = config.build_algo()
+        algo.train()
+        algo.evaluate()
+    """
+
+    def __init__(self, algo_class: type | None = None):
+        """Sets the defaults."""
+        if algo_class is None:
+            algo_class = Distral
+        super().__init__(algo_class=algo_class)
+        self.parameterization: Parameterization = "two_column"
+        self.vf_loss_coeff = 0.5
+        self.vtrace_clip_rho_threshold = 1.0
+        self.vtrace_clip_pg_rho_threshold = 1.0
+        self.lr = 0.0005
+        self.grad_clip = 40.0
+        self.num_envs_per_task = 16
+        self.rollout_fragment_length = 20
+
+    def variant(self, name: str) -> Self:
+        """Sets alpha and the parameterization to one of the paper's seven algorithms.
+
+        Args:
+            name: `a3c` (separate learning), `a3c_multitask` (one policy for all tasks), `a3c_2col`,
+                `kl_1col`, `kl_2col`, `kl_ent_1col`, `kl_ent_2col` (default). In files the key is `variant`.
+
+        Returns:
+            This config.
+        """
+        alpha, parameterization = variant_of(name)
+        return self.training(alpha=alpha, parameterization=parameterization)
+
+    def training(
+        self,
+        *,
+        parameterization: Parameterization = NotProvided,
+        vf_loss_coeff: float = NotProvided,
+        vtrace_clip_rho_threshold: float = NotProvided,
+        vtrace_clip_pg_rho_threshold: float = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Sets the training related configuration.
+
+        Args:
+            parameterization: Of a task policy's logits: `one_column` (the task network's own), `two_column`
+                (alpha h + beta f, the distilled network's and the task network's; default), or `shared` (one
+                network for all tasks, for alpha 0).
+            vf_loss_coeff: Weight of the value functions' loss (default 0.5).
+            vtrace_clip_rho_threshold: See RLlib's IMPALA (default 1).
+            vtrace_clip_pg_rho_threshold: As well.
+            kwargs: See `TaskPoliciesConfig.training`. A minibatch is all samples that have come from env
+                runners, each of `rollout_fragment_length` rows of `num_envs_per_task` environments of every
+                task.
+
+        Returns:
+            This config.
+        """
+        super().training(**kwargs)
+        self._set_given(
+            {
+                "parameterization": parameterization,
+                "vf_loss_coeff": vf_loss_coeff,
+                "vtrace_clip_rho_threshold": vtrace_clip_rho_threshold,
+                "vtrace_clip_pg_rho_threshold": vtrace_clip_pg_rho_threshold,
+            }
+        )
+        self._map_tasks()
+        return self
+
+    def update_from_dict(self, config_dict: Mapping[str, Any]) -> Self:
+        """With the key `variant`; beside it, `alpha` may differ from 0.5 and be a mapping.
+
+        Raises:
+            DistillError: `alpha` or `parameterization` make another variant of it.
+        """
+        given = dict(config_dict)
+        variant = given.pop(_VARIANT, None)
+        if variant is None:
+            return super().update_from_dict(given)
+        self.variant(variant)
+        super().update_from_dict(given)
+        alphas = set(self.alpha.values()) if isinstance(self.alpha, Mapping) else {self.alpha}
+        name = name_of(alphas, self.parameterization)
+        if name != variant:
+            raise DistillError(
+                f"variant is {variant!r}, but alpha {self.alpha!r} with parameterization "
+                f"{self.parameterization!r} is {name!r}: give the variant alone, or the other two alone."
+            )
+        return self
+
+    def known_keys(self) -> set[str]:
+        """`variant` is a key of dicts and files."""
+        return super().known_keys() | {_VARIANT}
+
+    @property
+    def variant_name(self) -> str:
+        """What the paper calls these settings."""
+        return name_of({self.alpha_of(task) for task in self.tasks}, self.parameterization)
+
+    # -- what the modules are ------------------------------------------------------------------------------
+
+    @property
+    def has_distilled(self) -> bool:
+        """Not where nothing would be learned from it: separate learning."""
+        return self.parameterization != "one_column" or not _is_zero(self.alpha)
+
+    @property
+    def policies_parameterization(self) -> Parameterization:
+        """As configured."""
+        return self.parameterization
+
+    def column_weights(self, task: str) -> tuple[float, float]:
+        """Alpha for h, and 1 for the task network's outputs, which are beta f: see `TaskPolicies`.
+
+        Table 1 has alpha h even where alpha is 0; the objective has no KL then, but the network has two
+        columns still: h counts as with the alpha of the variants with KL and entropy.
+        """
+        return self.alpha_of(task) or _SHARE_WITHOUT_KL, 1.0
+
+    def initial_head_scale(self, module_id: str) -> float:
+        """All policies start as the distilled one; of two columns one has a part of its logits already."""
+        if module_id == DISTILLED or self.parameterization != "two_column":
+            return 1.0
+        return 1.0 - self.column_weights(module_id)[0]
+
+    def num_values(self, module_id: str) -> int:
+        """A value function per task, in the module that acts for it."""
+        if module_id != DISTILLED:
+            return 1
+        return len(self.tasks) if self.parameterization == "shared" else 0
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """See RLlib."""
+        from rllib_distill.algorithms.distral.distral_rl_module import DistralRLModule
+
+        return RLModuleSpec(module_class=DistralRLModule)
+
+    def get_default_learner_class(self) -> type:
+        """See RLlib."""
+        from rllib_distill.algorithms.distral.distral_learner import DistralLearner
+
+        return DistralLearner
+
+    def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
+        shared = self.parameterization == "shared"
+        return dict.fromkeys(tasks, DISTILLED) if shared else super()._module_of_tasks(tasks)
+
+    # -- checks --------------------------------------------------------------------------------------------
+
+    def validate(self) -> None:
+        """Checks every value before anything starts."""
+        check_choice("parameterization", self.parameterization, ("one_column", "two_column", "shared"))
+        check_number("vf_loss_coeff", self.vf_loss_coeff, least=0)
+        check_number("vtrace_clip_rho_threshold", self.vtrace_clip_rho_threshold, above=0)
+        check_number("vtrace_clip_pg_rho_threshold", self.vtrace_clip_pg_rho_threshold, above=0)
+        if self.parameterization == "shared":
+            self._check_shared()
+        super().validate()
+        self._check_batch_size()
+
+    def _check_batch_size(self) -> None:
+        """Not `train_batch_size_per_learner`, which says what `train_batch_size` does where it is not set."""
+        rows = self._train_batch_size_per_learner
+        if rows is not None:
+            raise DistillError(
+                f"train_batch_size_per_learner is {rows!r}; Distral learns from env runners' whole samples: "
+                f"remove it, and set rollout_fragment_length ({self.rollout_fragment_length}) and "
+                f"num_envs_per_task ({self.num_envs_per_task}), whose product is the rows of each task."
+            )
+
+    def _check_shared(self) -> None:
+        for name in ("alpha", "beta"):
+            value = getattr(self, name)
+            if isinstance(value, Mapping):
+                raise DistillError(
+                    f"{name} is {value!r}; a3c_multitask (parameterization 'shared') is one policy with one "
+                    "objective for all tasks: give one number, or scale the tasks' rewards by a wrapper."
+                )
+        if not _is_zero(self.alpha):
+            raise DistillError(
+                f"alpha is {self.alpha!r}; with parameterization 'shared' it must be 0: the distilled policy "
+                "would be the task policy itself. Take 'one_column' or 'two_column'."
+            )
+
+
+def _is_zero(alpha: Coefficient) -> bool:
+    return not any(alpha.values()) if isinstance(alpha, Mapping) else alpha == 0
 
 
 class Distral(MultiTaskAlgorithm):

@@ -3,12 +3,17 @@
 import torch
 from torch import Tensor
 
-from rllib_distill.algorithms.distral.returns import vtrace
 from rllib_distill.algorithms.distral.task_policies_config import DISTILLED
-from rllib_distill.algorithms.distral.task_policies_learner import TaskPoliciesLearner, mean_of_rows, taken
+from rllib_distill.algorithms.distral.task_policies_learner import (
+    TaskPoliciesLearner,
+    mean_of_rows,
+    taken,
+    vtrace,
+)
 from rllib_distill.losses import distilled_policy_loss, regularised_rewards
 from rllib_distill.networks import TaskPolicyOutputs
-from rllib_distill.sampling import FragmentQueue, Trajectories
+from rllib_distill.replay.batch import Trajectories
+from rllib_distill.replay.fragment_queue import FragmentQueue
 
 
 class DistralLearner(TaskPoliciesLearner):

@@ -7,7 +7,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from torch import Tensor
 
-from rllib_distill.algorithms.common.network_rl_module import NetworkRLModule
+from rllib_distill.core.rl_module import NetworkRLModule
 from rllib_distill.networks import (
     PolicyNetwork,
     TaskPolicies,
@@ -15,7 +15,7 @@ from rllib_distill.networks import (
     build_policy_network,
     scale_logits,
 )
-from rllib_distill.sampling import Trajectories
+from rllib_distill.replay.batch import Trajectories
 
 
 class DistralRLModule(NetworkRLModule):

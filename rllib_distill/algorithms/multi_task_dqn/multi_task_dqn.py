@@ -1,13 +1,162 @@
 """MultiTaskDQN: one DQN per task, the maker of experts, or one for all, the baseline of distillation."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
+import torch
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 
-from rllib_distill.algorithms.common.settings import check_bool, check_number
-from rllib_distill.algorithms.multi_task_dqn.expert_export import ExpertExport
-from rllib_distill.algorithms.multi_task_dqn.q_learning_config import QLearningConfig
+from rllib_distill.core.algorithm import MultiTaskAlgorithm
+from rllib_distill.core.checks import check_bool, check_number
+from rllib_distill.core.replay_config import ReplayConfig
+from rllib_distill.errors import DistillError
+from rllib_distill.experts import Expert, ExpertInfo
+
+
+class QLearningConfig(ReplayConfig):
+    """Double Q-learning on returns of n steps, with target networks."""
+
+    loss_settings = ("double_q", "huber_delta")
+
+    def __init__(self, algo_class: type | None = None):
+        """Sets the defaults."""
+        super().__init__(algo_class=algo_class)
+        self.double_q = True
+        self.n_step = 1
+        self.huber_delta: float | None = 1.0
+        self.target_network_update_freq = 250  # minibatches
+
+    def training(
+        self,
+        *,
+        double_q: bool = NotProvided,
+        n_step: int = NotProvided,
+        huber_delta: float | None = NotProvided,
+        target_network_update_freq: int = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Sets the training related configuration.
+
+        Args:
+            double_q: Whether the online network picks the action that the target network values.
+            n_step: Rewards that are summed before the target network's value (default 1, the papers); with 3,
+                rewards travel faster (Hessel et al., 2018). Not corrected for exploration.
+            huber_delta: Where the loss turns from quadratic to linear (default 1); None: squared errors.
+            target_network_update_freq: Minibatches between updates of the target networks (default 250).
+            kwargs: See `ReplayConfig.training`.
+
+        Returns:
+            This config.
+        """
+        super().training(**kwargs)
+        return self._set_given(
+            {
+                "double_q": double_q,
+                "n_step": n_step,
+                "huber_delta": huber_delta,
+                "target_network_update_freq": target_network_update_freq,
+            }
+        )
+
+    @property
+    def target_update_share(self) -> float:
+        """Share of the online network that a target update takes; 1: a copy."""
+        return 1.0
+
+    def validate(self) -> None:
+        """Checks every value before anything starts."""
+        super().validate()
+        check_bool("double_q", self.double_q)
+        check_number("n_step", self.n_step, least=1, integer=True)
+        if self.huber_delta is not None:
+            check_number("huber_delta", self.huber_delta, above=0)
+        check_number("target_network_update_freq", self.target_network_update_freq, least=1, integer=True)
+
+
+_RECIPE = (
+    "lr",
+    "gamma",
+    "double_q",
+    "n_step",
+    "huber_delta",
+    "target_network_update_freq",
+    "replay_ratio",
+    "replay_capacity",
+    "train_batch_size_per_learner",
+    "num_envs_per_task",
+    "epsilon",
+    "optimizer",
+    "seed",
+)
+
+
+class ExpertExport(MultiTaskAlgorithm):
+    """Base of algorithms that make experts."""
+
+    @property
+    def learned_experts(self) -> Mapping[str, str]:
+        """Task -> id of the module that becomes its expert; empty where there is none."""
+        return {}
+
+    def export_experts(self, folder: str | Path, made_by: dict[str, Any] | None = None) -> dict[str, Path]:
+        """Writes every task's Q-network as an expert file.
+
+        Args:
+            folder: Made if missing; holds `<task>.safetensors` and `<task>.json` afterwards.
+            made_by: What to note about how they were made, besides the algorithm's own settings.
+
+        Returns:
+            Task -> path of its expert.
+
+        Raises:
+            DistillError: No task has a Q-network of its own here.
+        """
+        if not self.learned_experts:
+            raise DistillError(
+                f"This {type(self).__name__} has no Q-network of each task's own, as an expert's file holds: "
+                "use MultiTaskDQN with shared: false, or PolicyDistillation with experts: online."
+            )
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = self.module_weights()
+        paths = {}
+        for task, module_id in self.learned_experts.items():
+            info = ExpertInfo.for_task(
+                self.config.task_set[task],
+                kind="q_values",
+                network=self.config.model_config_of_module(module_id)["network"],
+                made_by={"algorithm": type(self).__name__, **self._recipe(), **(made_by or {})},
+            )
+            paths[task] = folder / f"{task}.safetensors"
+            Expert(info, _network_state(weights[module_id])).save(paths[task])
+        return paths
+
+    def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
+        """RLlib's checkpoint with replay memories, and each task's own network as an expert in `experts`."""
+        saved = super().save_to_path(path, **kwargs)
+        if self.learned_experts:
+            self.export_experts(Path(saved) / "experts")
+        return saved
+
+    def _recipe(self) -> dict[str, Any]:
+        recipe = {name: getattr(self.config, name) for name in _RECIPE}
+        return {
+            **recipe,
+            "env_steps_of_all_tasks": self._env_steps_lifetime(),
+            "tasks": list(self.config.tasks),
+        }
+
+
+def _network_state(module_state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    prefix = "network."
+    return {
+        name.removeprefix(prefix): torch.as_tensor(value)
+        for name, value in module_state.items()
+        if name.startswith(prefix)
+    }
+
 
 SHARED = "shared"
 """Id of the module that learns all tasks."""

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from ray.rllib.core.columns import Columns
 
-from rllib_distill.algorithms.common.multi_task_learner import MultiTaskLearner
-from rllib_distill.algorithms.common.target_network import update_target_networks
+from rllib_distill.core.replay_learner import MultiTaskLearner
+from rllib_distill.core.rl_module import update_target_networks
 from rllib_distill.losses import double_q_target, q_learning_target, td_loss
-from rllib_distill.sampling.columns import LEGAL_ACTIONS, TASKS
+from rllib_distill.replay.fragment import LEGAL_ACTIONS, TASKS
 
 
 class MultiTaskDQNLearner(MultiTaskLearner):

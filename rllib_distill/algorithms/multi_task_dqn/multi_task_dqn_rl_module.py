@@ -6,8 +6,8 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import TargetNetworkAPI
 from ray.rllib.utils.annotations import override
 
-from rllib_distill.algorithms.common.target_network import TargetNetworkRLModule
-from rllib_distill.sampling.columns import TASKS
+from rllib_distill.core.rl_module import TargetNetworkRLModule
+from rllib_distill.replay.fragment import TASKS
 
 
 class MultiTaskDQNRLModule(TargetNetworkRLModule):

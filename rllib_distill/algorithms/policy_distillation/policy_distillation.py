@@ -2,15 +2,303 @@
 
 from collections.abc import Mapping
 from math import isfinite
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, Self
 
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.from_config import NotProvided
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 
-from rllib_distill.algorithms.common.schedules import value_at
-from rllib_distill.algorithms.common.student_algorithm import StudentAlgorithm
-from rllib_distill.algorithms.multi_task_dqn.expert_export import ExpertExport
-from rllib_distill.algorithms.policy_distillation.policy_distillation_config import PolicyDistillationConfig
-from rllib_distill.sampling.episode_metrics import EXPERT_EPISODE_RETURNS_MEAN, STUDENT_EPISODE_RETURNS_MEAN
+from rllib_distill.algorithms.multi_task_dqn.multi_task_dqn import ExpertExport, QLearningConfig
+from rllib_distill.core.checks import Coefficient, check_choice, check_number
+from rllib_distill.core.experts import (
+    STUDENT,
+    Behaviour,
+    ExpertConfig,
+    StudentAlgorithm,
+    check_behaviour,
+    highest_share,
+    last_share,
+)
+from rllib_distill.core.schedules import Schedule, check_schedule, value_at
+from rllib_distill.env_runner.episode_metrics import EXPERT_EPISODE_RETURNS_MEAN, STUDENT_EPISODE_RETURNS_MEAN
+from rllib_distill.errors import DistillError
+from rllib_distill.experts import ExpertBank
+
+
+def check_policy_distillation(config: Any) -> None:
+    """Values, and what excludes what."""
+    check_behaviour(config.behaviour)
+    check_choice("loss", config.loss, ("kl", "nll", "mse"))
+    check_choice("objective", config.objective, ("distillation", "expected_entropy_regularised"))
+    check_choice("online_expert", config.online_expert, ("current", "best"))
+    check_number("rl_coeff", config.rl_coeff, least=0)
+    if isinstance(config.imitation_coeff, str):
+        check_choice("imitation_coeff", config.imitation_coeff, ("qdagger",))
+        if not config.rl_coeff:
+            raise DistillError(
+                "imitation_coeff is 'qdagger', which fades, and rl_coeff is 0: nothing would be learned in "
+                "the end. Set rl_coeff, e.g. to 1.0, or give imitation_coeff a number."
+            )
+        if last_share(config.behaviour) == 1:
+            raise DistillError(
+                "imitation_coeff is 'qdagger', which fades with the student's return, but by behaviour only "
+                "experts act: let the student, e.g. behaviour: [[0, 1.0], [100000, 0.0]]."
+            )
+    else:
+        check_schedule("imitation_coeff", config.imitation_coeff, least=0)
+        if config.imitation_coeff == 0 and config.rl_coeff == 0:
+            raise DistillError("imitation_coeff and rl_coeff are both 0: nothing would be learned.")
+    if isinstance(config.expert_paths, str) and not config.experts_learn:
+        raise DistillError(
+            f"experts is {config.expert_paths!r}; it must map each task to the path of its .safetensors "
+            "file, or be 'online'."
+        )
+    if config.experts_learn:
+        _check_online(config)
+    if config.is_on_policy:
+        _check_on_policy(config)
+
+
+def _check_online(config: Any) -> None:
+    if STUDENT in config.expert_modules:
+        raise DistillError(
+            f"A task is called {STUDENT!r}, as the student's module is; experts that learn have their task's "
+            "name: call the task otherwise."
+        )
+    if config.online_expert == "best" and highest_share(config.behaviour) == 0:
+        raise DistillError(
+            "online_expert is 'best', which is known by the experts' own play, but by behaviour only the "
+            "student acts: use online_expert 'current', or let the experts act."
+        )
+
+
+def _check_on_policy(config: Any) -> None:
+    wrong = {
+        "behaviour": (highest_share(config.behaviour) > 0, config.behaviour, "'student'"),
+        "epsilon": (config.epsilon != 0, config.epsilon, "0"),
+        "loss": (config.loss != "kl", config.loss, "'kl'"),
+        "rl_coeff": (config.rl_coeff != 0, config.rl_coeff, "0"),
+        "experts": (config.experts_learn, "online", "files"),
+    }
+    for name, (is_wrong, value, allowed) in wrong.items():
+        if is_wrong:
+            raise DistillError(
+                f"{name} is {value!r}; with the objective expected_entropy_regularised it must be {allowed}: "
+                "the objective is an expectation over the student's own policy, given experts that stay."
+            )
+
+
+def check_experts_fit(config: Any, experts: ExpertBank) -> None:
+    """The experts know what the settings ask of them."""
+    for task, expert in experts.items():
+        if config.loss == "mse" and config.objective == "distillation" and expert.info.kind != "q_values":
+            raise DistillError(
+                f"loss is 'mse', but the expert of task {task!r} has {expert.info.kind}, which are no "
+                "Q-values to be regressed to: use loss 'kl' or 'nll'."
+            )
+        expected = expert.info.expected_return
+        if config.imitation_coeff == "qdagger" and (expected is None or expected["mean"] <= 0):
+            raise DistillError(
+                f"imitation_coeff is 'qdagger', but the expected_return of the expert of task {task!r} is "
+                f"{None if expected is None else expected['mean']}; it must be known and above 0 to compare "
+                "with: give imitation_coeff a schedule such as [[0, 1.0], [1000000, 0.0]]."
+            )
+
+
+ONLINE = "online"
+EXPECTED_ENTROPY = "expected_entropy_regularised"
+
+
+class PolicyDistillationConfig(ExpertConfig, QLearningConfig):
+    """Configures `PolicyDistillation`.
+
+    Example:
+        config = (
+            PolicyDistillationConfig()
+            .multi_task(tasks={"breakout": "MinAtar/Breakout-v1", "asterix": "MinAtar/Asterix-v1"})
+            .experts({"breakout": "breakout.safetensors", "asterix": "asterix.safetensors"})
+            .training(loss="kl", tau=0.01, network={"type": "minatar_net1"})
+        )
+        algo = config.build_algo()
+        algo.train()
+        algo.evaluate()
+    """
+
+    def __init__(self, algo_class: type | None = None):
+        """Sets the defaults."""
+        if algo_class is None:
+            algo_class = PolicyDistillation
+        super().__init__(algo_class=algo_class)
+        self.objective: Literal["distillation", "expected_entropy_regularised"] = "distillation"
+        self.loss: Literal["kl", "nll", "mse"] = "kl"
+        self.tau = 0.01
+        self.rl_coeff = 0.0
+        self.imitation_coeff: Schedule | Literal["qdagger"] = 1.0
+        self.online_expert: Literal["current", "best"] = "best"
+        self.behaviour = "expert"
+        self.epsilon = 0.05
+        self.heads = "per_task"
+        self.one_task_per_minibatch = True
+        self.lr = 0.0005
+
+    def experts(
+        self,
+        experts: Mapping[str, str | Path] | str = NotProvided,
+        *,
+        behaviour: Behaviour = NotProvided,
+        online_expert: Literal["current", "best"] = NotProvided,
+    ) -> Self:
+        """Sets the experts and who acts while training.
+
+        Args:
+            experts: Task name -> path of its expert's `.safetensors` file; or `online`: experts are trained
+                by DQN at the same time, with module id = task name and the settings of Q-learning below.
+                They explore by `epsilon`, which wants a schedule then: [[0, 1.0], [200000, 0.02]].
+            behaviour: See `ExpertConfig.experts`; here the default is `expert`, the paper's.
+            online_expert: Which state of an expert that still learns is imitated: the `current`, or the
+                `best` so far (default), by the mean of `metrics_num_episodes_for_smoothing` training
+                episodes at a time; it stays what it is where the experts no longer act.
+
+        Returns:
+            This config.
+        """
+        super().experts(experts, behaviour=behaviour)
+        self._set_given({"online_expert": online_expert})
+        if experts is not NotProvided:
+            self._map_tasks()
+        return self
+
+    def training(
+        self,
+        *,
+        loss: Literal["kl", "nll", "mse"] = NotProvided,
+        tau: Coefficient = NotProvided,
+        objective: Literal["distillation", "expected_entropy_regularised"] = NotProvided,
+        rl_coeff: float = NotProvided,
+        imitation_coeff: Schedule | Literal["qdagger"] = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Sets the training related configuration.
+
+        Args:
+            loss: `kl` (default), `nll` (of the expert's best action) or `mse` (of Q-values).
+            tau: Temperature, > 0, a number or task -> number; it divides the experts' Q-values only (default
+                0.01, the paper's, which wants long training where the gaps between them are small). With an
+                RL term it divides the student's too, whose outputs are Q-values then.
+            objective: `distillation` on whatever states are visited (default); or
+                `expected_entropy_regularised` (Czarnecki et al., 2019): the student's own states, actions
+                drawn from its policy, and the experts' log-likelihoods of its future actions as a reward, so
+                that the update is the gradient of an objective. Wants `behaviour="student"`, `epsilon=0`, a
+                tau of the size of the gaps between Q-values, and an n_step of 5 or more.
+            rl_coeff: Weight of the student's own Q-learning loss (default 0: imitation alone); with 1 and an
+                `imitation_coeff` that fades, a student can surpass its experts.
+            imitation_coeff: Weight of the imitation loss, a schedule (falling, it is kickstarting; Schmitt
+                et al., 2018), or `qdagger`: per task max(1 - student's / expert's mean return, 0), at most 1
+                (Agarwal et al., 2022); 1 while the student has not played, or an expert that learns has no
+                return above 0.
+            kwargs: See `QLearningConfig.training` and `ReplayConfig.training`. Here by default heads are
+                `per_task` and a minibatch is of one task, 32 rows (online: an equal share of each task).
+
+        Returns:
+            This config.
+        """
+        super().training(**kwargs)
+        return self._set_given(
+            {
+                "loss": loss,
+                "tau": tau,
+                "objective": objective,
+                "rl_coeff": rl_coeff,
+                "imitation_coeff": imitation_coeff,
+            }
+        )
+
+    # -- what is learned -----------------------------------------------------------------------------------
+
+    @property
+    def experts_learn(self) -> bool:
+        """Whether experts learn at the same time."""
+        return isinstance(self.expert_paths, str) and self.expert_paths == ONLINE
+
+    @property
+    def is_on_policy(self) -> bool:
+        """Whether the student learns from what it just did, and from nothing older."""
+        return self.objective == EXPECTED_ENTROPY
+
+    @property
+    def student_has_q_values(self) -> bool:
+        """Whether the student's outputs are Q-values, of which tau makes logits."""
+        return self.rl_coeff > 0
+
+    @property
+    def expert_modules(self) -> Mapping[str, str]:
+        """Experts that learn have a module each, named as the task."""
+        names = self.tasks if self.experts_learn and isinstance(self.tasks, Mapping) else ()
+        return {task: task for task in names}
+
+    def load_experts(self) -> Any:
+        """Loads every expert, strictly; None where they are modules."""
+        return None if self.experts_learn else super().load_experts()
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """None where the learner labels, because the experts learn there."""
+        return () if self.experts_learn else super().label_columns
+
+    @property
+    def schedules(self) -> dict[str, Any]:
+        """The weight of imitation may be one, too."""
+        return {**super().schedules, "imitation_coeff": self.imitation_coeff}
+
+    @property
+    def samples_actions(self) -> bool:
+        """An expectation over the student's policy wants draws from it."""
+        return self.is_on_policy
+
+    def imitation_reward_tau(self, task: str) -> float | None:
+        """Rewards are the experts' log-likelihoods where the objective says so."""
+        return self.tau_of(task) if self.is_on_policy else None
+
+    # -- what RLlib asks -----------------------------------------------------------------------------------
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """See RLlib."""
+        return RLModuleSpec(module_class=self.module_class_of(STUDENT))
+
+    def module_class_of(self, module_id: str) -> type:
+        """The student's class, or that of an expert that learns."""
+        from rllib_distill.algorithms.policy_distillation.policy_distillation_rl_module import (
+            OnlineExpertRLModule,
+            PolicyDistillationRLModule,
+        )
+
+        return PolicyDistillationRLModule if module_id == STUDENT else OnlineExpertRLModule
+
+    def model_config_of_module(self, module_id: str) -> dict[str, Any]:
+        """The network, and what else the objective needs."""
+        needs = {"target_network": self.student_has_q_values, "value_head": self.is_on_policy}
+        return {**super().model_config_of_module(module_id), **(needs if module_id == STUDENT else {})}
+
+    def get_default_learner_class(self) -> type:
+        """See RLlib."""
+        from rllib_distill.algorithms.policy_distillation.policy_distillation_learner import (
+            OnlineDistillationLearner,
+            PolicyDistillationLearner,
+        )
+
+        return OnlineDistillationLearner if self.experts_learn else PolicyDistillationLearner
+
+    def validate(self) -> None:
+        """Checks every value before anything starts."""
+        check_policy_distillation(self)
+        super().validate()
+
+    def check_experts(self) -> None:
+        """Raises what is wrong with the experts, alone and with these settings."""
+        if not self.experts_learn:
+            check_experts_fit(self, self.load_experts())
+
 
 _KNOWN_RETURNS = "known_returns"
 

@@ -6,10 +6,9 @@ from typing import Any
 import torch
 from ray.rllib.core.columns import Columns
 
-from rllib_distill.algorithms.common.expert_config import STUDENT
-from rllib_distill.algorithms.common.greedy_agreement import greedy_agreement
-from rllib_distill.algorithms.common.network_rl_module import FEATURES
 from rllib_distill.algorithms.multi_task_dqn.multi_task_dqn_learner import MultiTaskDQNLearner
+from rllib_distill.core.experts import STUDENT, greedy_agreement
+from rllib_distill.core.rl_module import FEATURES
 from rllib_distill.losses import (
     distillation_kl_loss,
     distillation_mse_loss,
@@ -18,7 +17,7 @@ from rllib_distill.losses import (
     expert_log_likelihood,
     score_function_loss,
 )
-from rllib_distill.sampling.columns import EXPERT_OUTPUTS, LEGAL_ACTIONS, TASKS
+from rllib_distill.replay.fragment import EXPERT_OUTPUTS, LEGAL_ACTIONS, TASKS
 
 Batch = dict[str, Any]
 

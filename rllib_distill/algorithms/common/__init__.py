@@ -1,1 +1,0 @@
-"""What the families share: configuration, training step, learner, modules."""

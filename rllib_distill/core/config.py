@@ -1,0 +1,457 @@
+"""What all our algorithms are configured with: tasks, networks, optimisation, exploration."""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from inspect import signature
+from typing import Any, Literal, Self
+
+import torch
+from gymnasium.spaces import Discrete
+from ray import cloudpickle
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.from_config import NotProvided
+from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
+from ray.util import log_once
+from torch import nn
+
+from rllib_distill.core.checks import check_bool, check_choice, check_number
+from rllib_distill.core.optimizers import check_gradient_steps, check_module_overrides, check_optimizer
+from rllib_distill.core.schedules import (
+    Elapsed,
+    Schedule,
+    check_schedule,
+    check_stop,
+    is_by_progress,
+    value_at,
+)
+from rllib_distill.env_runner.actors import RunnerActors
+from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
+from rllib_distill.errors import DistillError, nearest
+from rllib_distill.networks import build_network
+from rllib_distill.tasks import SharedSpaces, TaskSet
+from rllib_distill.tasks.multi_task_env import MultiTaskEnv
+
+
+class ModuleOf:
+    """A policy mapping function that can be pickled and compared: task name -> module id."""
+
+    def __init__(self, module_of: Mapping[str, str]):
+        """Maps as the dict says."""
+        self.module_of = dict(module_of)
+
+    def __call__(self, agent_id: str, episode: Any = None, **_: Any) -> str:
+        """RLlib's signature; the agent id is the task's name."""
+        return self.module_of[agent_id]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ModuleOf) and other.module_of == self.module_of
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+
+_COUNTS = ("num_envs_per_task", "rollout_fragment_length")
+
+
+def check_values(config: Any) -> None:
+    """Numbers and schedules are within their bounds."""
+    check_number("gamma", config.gamma, least=0, most=1)
+    check_schedule("lr", config.lr, least=0)
+    check_schedule("epsilon", config.epsilon, least=0, most=1)
+    check_number("evaluation_epsilon", config.evaluation_epsilon, least=0, most=1)
+    check_optimizer(config.optimizer)
+    check_choice("heads", config.heads, ("shared", "per_task"))
+    check_bool("mixed_precision", config.mixed_precision)
+
+
+def check_networks(config: Any) -> None:
+    """The tasks of every module can share a network, and it can take what they observe."""
+    for module_id in config.policies:
+        with torch.device("meta"):
+            config.build_network_of(module_id)
+
+
+def check_sizes(config: Any) -> None:
+    """Counts are whole numbers."""
+    check_counts(config, _COUNTS)
+    for name in ("num_env_runners", "num_learners"):
+        check_number(name, getattr(config, name), least=0, integer=True)
+
+
+def check_counts(config: Any, names: Iterable[str]) -> None:
+    """The config's values of these names are whole numbers above 0."""
+    for name in names:
+        check_number(name, getattr(config, name), least=1, integer=True)
+
+
+class TaskModules(AlgorithmConfig):
+    """The half of a `MultiTaskConfig` that knows tasks and modules."""
+
+    def __init__(self, algo_class: type | None = None):
+        """Sets the defaults."""
+        super().__init__(algo_class=algo_class)
+        self.tasks: Mapping[str, Any] = {}
+        self.num_envs_per_task = 8
+        self.network: Mapping[str, Any] | None = None  # by the observations, see `default_network`
+        self.heads: Literal["shared", "per_task"] = "shared"
+        self.mixed_precision = False
+
+    def multi_task(
+        self, *, tasks: Mapping[str, Any] = NotProvided, num_envs_per_task: int = NotProvided
+    ) -> Self:
+        """Sets the tasks; fills `environment` and `multi_agent` so that stock algorithms can play them too.
+
+        Args:
+            tasks: Task name -> a gymnasium id, a creator, a class, or a mapping with `env`, `env_config`,
+                `wrappers` (callables or dotted names) and `max_episode_steps`.
+            num_envs_per_task: Environments of each task per env runner, stepped side by side
+                (default 8; 16 of Distral, 10 of SoftQDistral).
+
+        Returns:
+            This config.
+        """
+        if tasks is not NotProvided:
+            self.tasks = tasks
+            self.environment(env=MultiTaskEnv)
+            self.env_config = {"tasks": tasks}  # RLlib's method would merge them into the user's earlier ones
+            self._map_tasks()
+        if num_envs_per_task is not NotProvided:
+            self.num_envs_per_task = num_envs_per_task
+        return self
+
+    @property
+    def task_set(self) -> TaskSet:
+        """The tasks with their spaces; equal settings share one."""
+        return _task_set(cloudpickle.dumps(self.tasks))
+
+    @property
+    def expert_modules(self) -> Mapping[str, str]:
+        """Task -> id of the module that is its expert and still learns; none where experts are files."""
+        return {}
+
+    @property
+    def other_modules(self) -> tuple[str, ...]:
+        """Ids of the modules that learn but act for no task in training."""
+        return tuple(self.expert_modules.values())
+
+    def tasks_of_module(self, module_id: str) -> tuple[str, ...]:
+        """Names of the tasks that a module acts for, or is the learning expert of."""
+        own = tuple(task for task, module in self.expert_modules.items() if module == module_id)
+        return own or tuple(task for task in self.tasks if self.policy_mapping_fn(task, None) == module_id)
+
+    def module_spaces(self, module_id: str) -> SharedSpaces:
+        """The common spaces of the module's tasks; heads per task have each task's own actions."""
+        tasks = TaskSet({task: self.task_set[task] for task in self.tasks_of_module(module_id)})
+        return tasks.shared(own_actions=self.heads == "per_task")
+
+    def get_multi_rl_module_spec(
+        self,
+        *,
+        env: Any = None,
+        spaces: Any = None,
+        inference_only: bool = False,
+        **_: Any,
+    ) -> MultiRLModuleSpec:
+        """A spec per module, with the spaces of its tasks: no environment is needed (see RLlib)."""
+        specs = {}
+        for module_id in self.policies:
+            shared = self.module_spaces(module_id)
+            specs[module_id] = RLModuleSpec(
+                module_class=self.module_class_of(module_id),
+                observation_space=shared.observation_space,
+                action_space=Discrete(shared.num_actions),
+                inference_only=inference_only,
+                model_config=self.model_config_of_module(module_id),
+            )
+        return MultiRLModuleSpec(rl_module_specs=specs)
+
+    def module_class_of(self, module_id: str) -> type:
+        """The RLModule's class."""
+        module_class: type = self.get_default_rl_module_spec().module_class
+        return module_class
+
+    def model_config_of_module(self, module_id: str) -> dict[str, Any]:
+        """What the module is built from; `heads` has a task's number of actions each, None: one for all."""
+        shape = self.module_spaces(module_id).observation_space.shape
+        network = default_network(shape) if self.network is None else self.network
+        tasks = self.tasks_of_module(module_id)
+        heads = None
+        if self.heads == "per_task" and len(tasks) > 1:
+            heads = {task: self.task_set[task].num_actions for task in tasks}
+        return {"network": network, "heads": heads, "mixed_precision": self.mixed_precision}
+
+    def build_network_of(self, module_id: str) -> nn.Module:
+        """The module's network; raises DistillError where it cannot take what its tasks observe."""
+        spaces, model = self.module_spaces(module_id), self.model_config_of_module(module_id)
+        return build_network(
+            model["network"], spaces.observation_space.shape, model["heads"] or spaces.num_actions
+        )
+
+    def _map_tasks(self) -> None:
+        """Tells RLlib which module acts for a task; call it where that changes."""
+        names = list(self.tasks) if isinstance(self.tasks, Mapping) else []
+        module_of = self._module_of_tasks(names)
+        modules = dict.fromkeys([*module_of.values(), *self.other_modules])
+        self.multi_agent(policies=list(modules), policy_mapping_fn=ModuleOf(module_of))
+
+    def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
+        """Task -> module id; one module per task unless a subclass says otherwise."""
+        return {task: task for task in tasks}
+
+
+@lru_cache(maxsize=16)
+def _task_set(pickled_tasks: bytes) -> TaskSet:
+    return TaskSet.from_config(cloudpickle.loads(pickled_tasks))
+
+
+def default_network(observation_shape: tuple[int, ...]) -> Mapping[str, Any]:
+    """The network where the config names none."""
+    if len(observation_shape) != 3:
+        return {"type": "mlp"}
+    return {"type": "nature_cnn" if min(observation_shape[:2]) >= 36 else "minatar_cnn"}
+
+
+_BATCH_SIZE = "train_batch_size_per_learner"  # a property of RLlib's configs, so not among their `vars`
+_SPECIAL_KEYS = frozenset(
+    ("multiagent", _BATCH_SIZE, TRIAL_INFO, STDOUT_FILE, STDERR_FILE)
+)  # RLlib's and Tune's
+_OWN_SETTINGS = ("lr", "optimizer", "grad_clip", "grad_clip_by")  # of each module's steps
+
+
+class MultiTaskConfig(TaskModules):
+    """Base of our configs. Tasks are RLlib agents: agent id = task name, policy mapping = task -> module.
+
+    Every key of a dict or YAML file is checked: an unknown one is an error that names the nearest known.
+    """
+
+    loss_settings: tuple[str, ...] = ()
+    """Those that modules may have of their own, beside those of their gradient steps."""
+
+    per_task_settings: tuple[str, ...] = ()
+    """Those that take a value for each task, as which RLlib's overrides per module are no substitute."""
+
+    def __init__(self, algo_class: type | None = None):
+        """Sets the defaults."""
+        super().__init__(algo_class=algo_class)
+        # Optimisation.
+        self.optimizer = {"type": "adam"}
+        self.lr = 0.00025
+        self.gamma = 0.99
+        self.stop: Mapping[str, float] | None = None
+        # Acting.
+        self.epsilon: Schedule = 0.1
+        self.evaluation_epsilon = 0.01
+        # RLlib's own, with values that fit the columnar data path.
+        self.rollout_fragment_length = 32  # time steps of every environment per sample()
+        self.env_runner_cls = MultiTaskEnvRunner
+        self.torch_compile_worker_dynamo_backend = "inductor"  # RLlib's "onnxrt" is another package
+        self.disable_env_checking = True  # ours are vector envs of single tasks
+        self.max_requests_in_flight_per_env_runner = 2  # a runner never waits for the driver
+        self.evaluation_duration = 100  # episodes of every task
+        self.create_local_env_runner = True
+        self.min_time_s_per_iteration = 1
+
+    def training(
+        self,
+        *,
+        network: Mapping[str, Any] | None = NotProvided,
+        mixed_precision: bool = NotProvided,
+        epsilon: Schedule = NotProvided,
+        stop: Mapping[str, float] | None = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Sets the training related configuration.
+
+        A setting that is a schedule takes a number; `[[env steps of all tasks together, value], ...]`; or
+        `[["0%", value], ["100%", value]]`, by the share of the run that is done. Linear in between.
+
+        Args:
+            network: `{"type": "nature_cnn" | "minatar_cnn" | "mlp" | ..., **options}`, see
+                `rllib_distill.networks`; None (default): by the observations, nature_cnn for images of at
+                least 36 pixels, minatar_cnn for smaller ones, else mlp.
+            mixed_precision: Whether networks compute in bfloat16 where they learn and act (default False);
+                weights, outputs and losses stay float32. Faster on a GPU and on processors with AMX.
+            epsilon: Probability of a random action while training, a schedule (default 0.1).
+            stop: When the whole run ends, in Tune's form: result key -> value, e.g.
+                `{"num_env_steps_sampled_lifetime": 1_000_000}`; of several, the first to be met ends it and
+                the furthest tells which share is done. Results are `done` then, which ends a trial of Tune.
+                `rllib train` takes it from the experiment. None (default): nobody knows.
+            kwargs: RLlib's own: `lr` (a schedule), `gamma`, `grad_clip`, `optimizer`
+                (`{"type": "adam" | "rmsprop" | "sgd", **options of torch's}`).
+
+        Returns:
+            This config.
+
+        Raises:
+            DistillError: There is no such setting.
+        """
+        for name in kwargs:
+            if name not in signature(AlgorithmConfig.training).parameters:
+                raise self._unknown_key(name)
+        super().training(**kwargs)
+        return self._set_given(
+            {
+                "network": network,
+                "mixed_precision": mixed_precision,
+                "epsilon": epsilon,
+                "stop": stop,
+            }
+        )
+
+    def evaluation(self, *, evaluation_epsilon: float = NotProvided, **kwargs: Any) -> Self:
+        """Sets the evaluation configuration.
+
+        Args:
+            evaluation_epsilon: Probability of a random action in evaluation (default 0.01; 0 of Distral
+                and SoftQDistral, whose policies are stochastic).
+            kwargs: RLlib's own; `evaluation_duration` counts episodes of every task, or with the unit
+                `timesteps` steps of all tasks together: the papers' epochs of 125,000 steps per game. Of
+                these, episodes count that end in time; play them in one environment per task
+                (`evaluation_config={"num_envs_per_task": 1}`), as long episodes are cut off otherwise.
+
+        Returns:
+            This config.
+        """
+        super().evaluation(**kwargs)
+        return self._set_given({"evaluation_epsilon": evaluation_epsilon})
+
+    # -- what others ask -----------------------------------------------------------------------------------
+
+    def checkpoint_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the config."""
+        state: dict[str, Any] = self.get_state()
+        return state
+
+    def epsilon_at(self, env_steps: int, progress: float) -> float:
+        """Exploration after so many env steps of all tasks together and such a share of the run."""
+        return value_at(self.epsilon, Elapsed(env_steps, progress))
+
+    def expert_share_at(self, env_steps: int, progress: float) -> float:
+        """Share of the training episodes that experts act, as `epsilon_at`."""
+        return 0.0
+
+    @property
+    def schedules(self) -> dict[str, Any]:
+        """Name -> value of every setting that may be a schedule."""
+        of_modules = {
+            f"algorithm_config_overrides_per_module of module {module_id!r}: lr": settings["lr"]
+            for module_id, settings in self.algorithm_config_overrides_per_module.items()
+            if "lr" in settings
+        }
+        return {"lr": self.lr, **of_modules, "epsilon": self.epsilon}
+
+    @property
+    def by_progress(self) -> list[str]:
+        """Which of them change by shares of the run."""
+        return [name for name, schedule in self.schedules.items() if is_by_progress(schedule)]
+
+    @property
+    def runner_actors_class(self) -> type:
+        """Who may act for an env runner."""
+        return RunnerActors
+
+    @property
+    def evaluates_distilled(self) -> bool:
+        """Whether evaluation plays a distilled policy, too, on every task."""
+        return False
+
+    @property
+    def samples_actions(self) -> bool:
+        """Whether training actions are drawn from the policy's softmax, or greedy."""
+        return False
+
+    def imitation_reward_tau(self, task: str) -> float | None:
+        """Temperature of the expert policy whose log-likelihoods are the rewards; None: the task's own."""
+        return None
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Which of the experts' outputs and features go into fragments."""
+        return ()
+
+    def load_experts(self) -> Any:
+        """The experts that label and may act, or None."""
+        return None
+
+    # -- checks --------------------------------------------------------------------------------------------
+
+    def known_keys(self) -> set[str]:
+        """Keys that a dict or a file may have, and that a message about an unknown one may name."""
+        return {_BATCH_SIZE, *(key for key in vars(self) if not key.startswith("_"))}
+
+    def update_from_dict(self, config_dict: Mapping[str, Any]) -> Self:
+        """As RLlib's, but an unknown key is an error, and `tasks` sets up the modules too."""
+        for key in config_dict:
+            if self._translate_special_keys(key, warn_deprecated=False) not in {*vars(self), *_SPECIAL_KEYS}:
+                raise self._unknown_key(key)
+        if config_dict.get("enable_rl_module_and_learner") is False:
+            raise DistillError(
+                "enable_rl_module_and_learner is False; this package runs on RLlib's new API stack: "
+                "remove the key."
+            )
+        super().update_from_dict(dict(config_dict))
+        if "tasks" in config_dict:
+            self.multi_task(tasks=config_dict["tasks"])
+        elif self.tasks:
+            self._map_tasks()
+        return self
+
+    def validate(self) -> None:
+        """Checks every value before anything starts.
+
+        Raises:
+            DistillError: What is wrong, the value, what is allowed.
+        """
+        _ = self.task_set  # raises what is wrong with the tasks
+        check_values(self)
+        check_networks(self)
+        check_sizes(self)
+        self._check_unused()
+        name = "max_requests_in_flight_per_env_runner"
+        check_number(name, getattr(self, name), least=1, integer=True)
+        steps = {name: getattr(self, name) for name in _OWN_SETTINGS}
+        check_gradient_steps(**steps)
+        check_module_overrides(
+            self.algorithm_config_overrides_per_module,
+            self.policies,
+            steps,
+            of_losses=self.loss_settings,
+            per_task=self.per_task_settings,
+        )
+        check_stop(self.stop, self.by_progress)
+        log_once(f"{self.algo_class.__name__}_on_new_api_stack")  # RLlib's warning that this is the new stack
+        super().validate()
+
+    def _validate_new_api_stack_settings(self) -> None:
+        """RLlib's, which knows learning rates by env steps only; ours is checked already."""
+        lr, self.lr = self.lr, value_at(self.lr, Elapsed())
+        try:
+            super()._validate_new_api_stack_settings()
+        finally:
+            self.lr = lr
+
+    def _unknown_key(self, key: str) -> DistillError:
+        return DistillError(
+            f"Unknown key {key!r} in the config of {type(self).__name__.removesuffix('Config')}. "
+            f"{nearest(key, self.known_keys(), list_known=False)}"
+        )
+
+    def _check_unused(self) -> None:
+        """RLlib's ways of saying what has a setting of ours."""
+        if self._model_config:
+            raise DistillError(
+                f"model_config is {self._model_config!r}; our networks are described by network: leave "
+                "model_config out, and set e.g. network: {type: mlp, hiddens: [64, 64]}."
+            )
+        if self.num_envs_per_env_runner != 1:
+            raise DistillError(
+                f"num_envs_per_env_runner is {self.num_envs_per_env_runner!r}; env runners have "
+                f"num_envs_per_task ({self.num_envs_per_task}) environments of each task: set that instead."
+            )
+
+    def _set_given(self, given: Mapping[str, Any]) -> Self:
+        for name, value in given.items():
+            if value is not NotProvided:
+                setattr(self, name, value)
+        return self

@@ -1,0 +1,232 @@
+"""Algorithms that imitate experts: their settings, who acts, how students compare."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from ray.rllib.utils.from_config import NotProvided
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    EPISODE_AGENT_RETURN_MEAN,
+    EPISODE_MODULE_RETURN_MEAN,
+)
+
+from rllib_distill.core.algorithm import MultiTaskAlgorithm
+from rllib_distill.core.checks import Coefficient, check_coefficient, check_number, coefficient_of
+from rllib_distill.core.paths import absolute_path
+from rllib_distill.core.replay_config import ReplayConfig
+from rllib_distill.core.schedules import (
+    Elapsed,
+    Position,
+    check_position,
+    check_schedule,
+    position_value,
+    value_at,
+)
+from rllib_distill.errors import DistillError, nearest
+from rllib_distill.experts import ExpertBank
+from rllib_distill.losses.common import only_legal
+from rllib_distill.replay.fragment import EXPERT_FEATURES, EXPERT_OUTPUTS, LEGAL_ACTIONS
+
+Behaviour = str | float | Sequence[Sequence[Position]] | Mapping[str, Any]
+
+_SHARES = {"student": 0.0, "expert": 1.0}
+_EXPONENTIAL = {"type": "exponential", "initial": 1.0, "half_life": 100_000}
+_FORMS = (
+    "'student', 'expert', the share of episodes that experts act (0 to 1), a schedule of it such as "
+    "[[0, 1.0], [500000, 0.0]], or {type: exponential, initial: 1.0, half_life: 100000}, by env steps; or by "
+    "shares of the run, [['0%', 1.0], ['20%', 0.0]] or half_life: 5%"
+)
+
+
+def expert_share(behaviour: Behaviour, elapsed: Elapsed) -> float:
+    """Share of the episodes that experts act, in [0, 1].
+
+    With `initial` 1, the exponential schedule is DAgger's beta = p^k (Ross et al., 2011), by env steps or
+    progress instead of rounds.
+    """
+    if isinstance(behaviour, str):
+        return _SHARES[behaviour]
+    if isinstance(behaviour, Mapping):
+        schedule = {**_EXPONENTIAL, **behaviour}
+        now = elapsed.progress if isinstance(schedule["half_life"], str) else elapsed.env_steps
+        return float(schedule["initial"] * 0.5 ** (now / position_value(schedule["half_life"])))
+    return value_at(behaviour, elapsed)
+
+
+def highest_share(behaviour: Behaviour) -> float:
+    """The most that `expert_share` ever is."""
+    if isinstance(behaviour, list | tuple):
+        return float(max(share for _, share in behaviour))
+    return expert_share(behaviour, Elapsed())
+
+
+def last_share(behaviour: Behaviour) -> float:
+    """What `expert_share` is in the end."""
+    if isinstance(behaviour, Mapping):
+        return 0.0
+    return (
+        float(behaviour[-1][1]) if isinstance(behaviour, list | tuple) else expert_share(behaviour, Elapsed())
+    )
+
+
+def check_behaviour(behaviour: Any) -> None:
+    """Raises DistillError unless `expert_share` understands it and stays in [0, 1]."""
+    if isinstance(behaviour, str):
+        if behaviour not in _SHARES:
+            raise DistillError(f"behaviour is {behaviour!r}; it must be {_FORMS}.")
+    elif isinstance(behaviour, Mapping):
+        _check_exponential(behaviour)
+    elif isinstance(behaviour, int | float | list | tuple) and not isinstance(behaviour, bool):
+        check_schedule("behaviour", behaviour, least=0, most=1)
+    else:
+        raise DistillError(f"behaviour is {behaviour!r}; it must be {_FORMS}.")
+
+
+def _check_exponential(behaviour: Mapping[str, Any]) -> None:
+    if behaviour.get("type") != "exponential":
+        raise DistillError(f"behaviour is {dict(behaviour)!r}; it must be {_FORMS}.")
+    for key in behaviour:
+        if key not in _EXPONENTIAL:
+            raise DistillError(f"Unknown key {key!r} of behaviour. {nearest(str(key), _EXPONENTIAL)}")
+    schedule = {**_EXPONENTIAL, **behaviour}
+    check_number("initial of behaviour", schedule["initial"], least=0, most=1)
+    check_position("half_life of behaviour", schedule["half_life"], above=0)
+
+
+STUDENT = "student"
+
+
+class ExpertConfig(ReplayConfig):
+    """Base of the configs with one student, module id `student`, that all tasks are mapped to."""
+
+    per_task_settings = ("tau",)
+
+    def __init__(self, algo_class: type | None = None):
+        """Sets the defaults."""
+        super().__init__(algo_class=algo_class)
+        self.expert_paths: Any = {}  # `experts` in YAML, where no method has that name
+        self.behaviour: Behaviour = "student"
+        self.tau: Coefficient = 1.0
+
+    def experts(
+        self, experts: Mapping[str, str | Path] | str = NotProvided, *, behaviour: Behaviour = NotProvided
+    ) -> Self:
+        """Sets the experts and who acts while training.
+
+        Args:
+            experts: Task name -> path of its expert's `.safetensors` file, one for every task.
+            behaviour: Who acts: `student` (Actor-Mimic's choice, which visits the states that the student
+                gets itself into), `expert` (Policy Distillation's), or the share of episodes that experts
+                act, from begin to end: a schedule (see `training`), or `{"type": "exponential",
+                "initial": 1.0, "half_life": env steps or share of the run}` (DAgger's betas).
+                Evaluation is always the student's.
+
+        Returns:
+            This config.
+        """
+        return self._set_given({"expert_paths": experts, "behaviour": behaviour})
+
+    @staticmethod
+    def _translate_special_keys(key: str, warn_deprecated: bool = True) -> str:
+        if key == "experts":
+            return "expert_paths"
+        return str(ReplayConfig._translate_special_keys(key, warn_deprecated=warn_deprecated))
+
+    def known_keys(self) -> set[str]:
+        """`experts` is a key of dicts and files."""
+        return super().known_keys() | {"experts"}
+
+    def load_experts(self) -> ExpertBank:
+        """Loads every expert, strictly."""
+        return ExpertBank.load(self.expert_paths, self.task_set)
+
+    def expert_share_at(self, env_steps: int, progress: float) -> float:
+        """See `MultiTaskConfig`."""
+        return expert_share(self.behaviour, Elapsed(env_steps, progress))
+
+    @property
+    def schedules(self) -> dict[str, Any]:
+        """Behaviour may be one, too; of an exponential one, its half-life is a position."""
+        behaviour = self.behaviour
+        if isinstance(behaviour, Mapping):
+            behaviour = [[behaviour.get("half_life", 0), 0.0]]
+        return {**super().schedules, "behaviour": behaviour}
+
+    def tau_of(self, task: str) -> float:
+        """The task's temperature."""
+        return coefficient_of(self.tau, task)
+
+    @property
+    def wants_expert_features(self) -> bool:
+        """Whether the loss reads the experts' features."""
+        return False
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Outputs always; features, which are many, where the loss reads them."""
+        return (EXPERT_OUTPUTS, EXPERT_FEATURES) if self.wants_expert_features else (EXPERT_OUTPUTS,)
+
+    def validate(self) -> None:
+        """Checks every value and loads every expert, before anything starts."""
+        check_behaviour(self.behaviour)
+        check_coefficient("tau", self.tau, self.task_set, above=0)
+        if isinstance(self.expert_paths, Mapping):
+            self.expert_paths = {task: absolute_path(path) for task, path in self.expert_paths.items()}
+        super().validate()
+        self.check_experts()
+
+    def check_experts(self) -> None:
+        """Raises what is wrong with the experts."""
+        self.load_experts()
+
+    def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
+        return dict.fromkeys(tasks, STUDENT)
+
+
+STUDENT_EXPERT_RATIO = "student_expert_ratio"
+
+
+class StudentAlgorithm(MultiTaskAlgorithm):
+    """Compares its student with the experts in every evaluation."""
+
+    config: ExpertConfig
+
+    @cached_property
+    def returns_of_files(self) -> dict[str, float]:
+        """Task -> the mean return that its expert's file tells, as far as it is known."""
+        infos = {task: expert.info for task, expert in self.config.load_experts().items()}
+        return {
+            task: float(info.expected_return["mean"]) for task, info in infos.items() if info.expected_return
+        }
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's, with `student_expert_ratio/<task>`: student's / expert's mean return.
+
+        A plain ratio, negative while the student's score is (Pong): follow it, but don't average it over
+        tasks; `rllib evaluate` knows random play's score and compares with that. An expert whose return is
+        unknown, or not above 0, has no ratio: it would be the higher the worse the student is.
+        """
+        results = super().evaluate(*args, **kwargs)
+        played = results.setdefault(ENV_RUNNER_RESULTS, {})
+        means = played.get(EPISODE_AGENT_RETURN_MEAN, {})
+        if modules := self.config.expert_modules:
+            evaluated = played.get(EPISODE_MODULE_RETURN_MEAN, {})
+            expected = {task: evaluated[module] for task, module in modules.items() if module in evaluated}
+        else:
+            expected = self.returns_of_files
+        played[STUDENT_EXPERT_RATIO] = {
+            task: float(means[task]) / expected[task]
+            for task in means
+            if task in expected and expected[task] > 0
+        }
+        return results
+
+
+@torch.no_grad()
+def greedy_agreement(batch: dict[str, Any], outputs: torch.Tensor) -> torch.Tensor:
+    """Whether the best legal actions are the same, `(N,)` bool, of the minibatch's labels and `(N, A)`."""
+    legal = batch[LEGAL_ACTIONS]
+    return only_legal(batch[EXPERT_OUTPUTS], legal).argmax(-1) == only_legal(outputs, legal).argmax(-1)

@@ -1,0 +1,113 @@
+"""Whole episodes, or epochs of so many steps, for evaluation."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from rllib_distill.env_runner.actors import Actions
+from rllib_distill.env_runner.task_envs import Episode, EpisodeReturns, TaskEnvs
+
+Act = Callable[[Mapping[str, TaskEnvs]], Actions]
+"""Task -> its environments, of the tasks that are not done, to task -> actions for their next step."""
+
+Played = TypeVar("Played")
+Play = Callable[[Mapping[str, TaskEnvs], Act, int], dict[str, Played]]
+"""`play_episodes` or `play_steps`."""
+
+
+@dataclass(frozen=True)
+class EpochReturns(EpisodeReturns):
+    """The episodes that count of one task's epoch.
+
+    Attributes:
+        steps: All that were played, those of dropped episodes included.
+        finished: Whether the episodes ended; if not a single one did, those that had begun count.
+    """
+
+    steps: int
+    finished: bool
+
+    def env_steps(self) -> int:
+        """`steps`: RLlib asks how much of `evaluation_duration` is done, and would go on for the dropped."""
+        return self.steps
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one task's environments played. Attributes as in `EpochReturns`."""
+
+    episodes: list[Episode]
+    steps: int
+    finished: bool
+
+    def returns(self, task: str) -> EpochReturns:
+        """For who asked an env runner."""
+        return EpochReturns.of(task, self.episodes, steps=self.steps, finished=self.finished)
+
+
+def play_episodes(envs: Mapping[str, TaskEnvs], act: Act, num_episodes: int) -> dict[str, list[Episode]]:
+    """Plays whole episodes of every task, from environments that were just reset.
+
+    Every environment has its quota, the same for all (+ 1 for the first few): to take the first episodes that
+    finish anywhere would favour short ones. A task whose quotas are met is stepped no more.
+
+    Args:
+        envs: Task -> its environments.
+        act: Who acts.
+        num_episodes: Per task.
+
+    Returns:
+        Task -> `num_episodes` episodes.
+    """
+    episodes: dict[str, list[Episode]] = {task: [] for task in envs}
+    left = {
+        task: [num_episodes // e.num_envs + (b < num_episodes % e.num_envs) for b in range(e.num_envs)]
+        for task, e in envs.items()
+    }
+    active = dict(envs) if num_episodes > 0 else {}
+    while active:
+        actions = act(active)
+        for task, task_envs in list(active.items()):
+            for episode in task_envs.step(actions[task]):
+                if left[task][episode.env]:
+                    left[task][episode.env] -= 1
+                    episodes[task].append(episode)
+            if not any(left[task]):
+                del active[task]
+    return episodes
+
+
+def play_steps(envs: Mapping[str, TaskEnvs], act: Act, num_steps: int) -> dict[str, Epoch]:
+    """Plays an epoch of every task, from environments that were just reset, as Actor-Mimic's authors do.
+
+    The episodes that end within the epoch count, and those that its end cuts off do not; where no episode of
+    a task ends, those cut off are all there is and count (the official code's evaluation, which has one
+    environment and 125,000 steps). Environments side by side share the steps, so more episodes are cut off,
+    and these are the long ones: play one environment for scores like the papers'.
+
+    Args:
+        envs: Task -> its environments.
+        act: Who acts.
+        num_steps: Per task, at least 1; rounded up to the same number for each of its environments. Rows that
+            merely reset an environment are no steps.
+
+    Returns:
+        Task -> its epoch.
+    """
+    share = {task: -(-num_steps // task_envs.num_envs) for task, task_envs in envs.items()}
+    left = {task: [share[task]] * task_envs.num_envs for task, task_envs in envs.items()}
+    ended: dict[str, list[Episode]] = {task: [] for task in envs}
+    epochs: dict[str, Epoch] = {}
+    while active := {task: task_envs for task, task_envs in envs.items() if task not in epochs}:
+        actions = act(active)
+        for task, task_envs in active.items():
+            for episode in task_envs.step(actions[task]):
+                in_time = episode.length <= left[task][episode.env]
+                left[task][episode.env] -= episode.length if in_time else left[task][episode.env]
+                ended[task] += [episode] if in_time else []
+            begun = task_envs.unfinished_episodes()
+            if all(episode.length >= left[task][episode.env] for episode in begun):
+                # Where none ended, no row was a mere reset: all have made their share in this very row.
+                steps = share[task] * task_envs.num_envs
+                epochs[task] = Epoch(ended[task] or begun, steps, finished=bool(ended[task]))
+    return {task: epochs[task] for task in envs}

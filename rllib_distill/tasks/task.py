@@ -1,0 +1,313 @@
+"""Tasks: named environments with their spaces, and a set of them."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, TypeAlias, cast
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers import TimeLimit
+
+from rllib_distill.errors import DistillError, nearest
+from rllib_distill.tasks.atari import AtariEnv
+from rllib_distill.tasks.minatar import minatar_action_meanings
+from rllib_distill.tasks.minigrid import ID_PREFIXES as MINIGRID_PREFIXES
+from rllib_distill.tasks.minigrid import OneHotMiniGrid
+from rllib_distill.tasks.spaces import SharedSpaces, one_line, share_spaces
+from rllib_distill.tasks.vector_envs import (
+    atari_options,
+    check_gridworld_options,
+    find_env_spec,
+    is_atari,
+    make_own_vector_env,
+)
+
+
+def check_whole_number(
+    option: str, value: Any, *, at_least: int, at_most: int | None = None, odd: bool = False
+) -> None:
+    """Raises DistillError unless `value` is a whole number in the range, and odd if it has to be."""
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if is_whole and at_least <= value and (at_most is None or value <= at_most) and (value % 2 or not odd):
+        return
+    number = "an odd number" if odd else "a whole number"
+    allowed = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
+    raise DistillError(f"{option} is {value!r}; it must be {number} {allowed}.")
+
+
+def check_render_mode(render_mode: Any) -> None:
+    """Raises DistillError unless `render_mode` is one that our environments have."""
+    if render_mode not in (None, "rgb_array"):
+        raise DistillError(f"render_mode is {render_mode!r}; it must be 'rgb_array' or None.")
+
+
+Env: TypeAlias = gym.Env[Any, Any]
+Wrapper: TypeAlias = str | Callable[[Env], Env]
+
+_DEFAULTS: dict[str, Any] = {"env": None, "env_config": {}, "wrappers": (), "max_episode_steps": None}
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A named environment. Picklable if its callables are.
+
+    Attributes:
+        name: the task's name, which is also its RLlib agent id.
+        env: a gymnasium id, a class, or a callable that returns an environment.
+        env_config: keyword arguments for `gym.make`, the class or the callable; for an Atari id, options of
+            `AtariVectorEnv`.
+        wrappers: dotted names or callables, each called with the environment, in this order.
+        max_episode_steps: episodes are truncated after so many steps; None: as the environment says.
+    """
+
+    name: str
+    env: str | Callable[..., Env]
+    env_config: Mapping[str, Any] = field(default_factory=dict)
+    wrappers: tuple[Wrapper, ...] = ()
+    max_episode_steps: int | None = None
+
+    @classmethod
+    def from_config(cls, name: str, value: Any) -> "TaskSpec":
+        """Reads what a user gave for one task.
+
+        Args:
+            name: the task's name.
+            value: an id, a class, a callable, or a mapping with the key `env` and optionally `env_config`,
+                `wrappers` and `max_episode_steps`.
+
+        Raises:
+            DistillError: an unknown key, a value of the wrong type, or a wrapper that can't be imported.
+        """
+        given = value if isinstance(value, Mapping) else {"env": value}
+        for key in given:
+            if key not in _DEFAULTS:
+                raise DistillError(f"task {name!r}: unknown key {key!r}. {nearest(str(key), _DEFAULTS)}")
+        if "env" not in given:
+            raise DistillError(f"task {name!r} has no environment: add the key 'env', e.g. env: CartPole-v1.")
+        config = {**_DEFAULTS, **given}
+        _check_types(name, config)
+        for wrapper in config["wrappers"]:
+            _import_wrapper(name, wrapper)
+        config |= {"env_config": dict(config["env_config"]), "wrappers": tuple(config["wrappers"])}
+        return cls(name, **config)
+
+    def make_env(self) -> Env:
+        """Makes one environment.
+
+        Raises:
+            DistillError: the id is unknown, its package is missing, or `env_config` does not fit.
+        """
+        env = self._make_bare_env()
+        for wrapper in self.wrappers:
+            env = _import_wrapper(self.name, wrapper)(env)
+        return env
+
+    def make_vector_env(self, num_envs: int, num_threads: int = 1) -> VectorEnv[Any, Any, Any]:
+        """Makes `num_envs` environments that step together.
+
+        `metadata["autoreset_mode"]` says what happens when an episode ends: SAME_STEP for ids with a vector
+        env of their own (MinAtar, ALE, this package's gridworlds; without wrappers), NEXT_STEP for others.
+        The observations that a step returns may be overwritten by the next step.
+
+        Args:
+            num_envs: how many.
+            num_threads: that may step them, where the environments have threads of their own (ALE).
+
+        Raises:
+            DistillError: as `make_env`.
+        """
+        with self._naming_the_task():
+            own = None if self.wrappers else make_own_vector_env(self, num_envs, num_threads)
+        if own is not None:
+            return own
+        return SyncVectorEnv([self.make_env] * num_envs, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
+
+    @property
+    def is_atari(self) -> bool:
+        """Whether it is an ALE game, which has a vector env of its own and ALE's settings in `env_config`."""
+        return is_atari(self.env)
+
+    def _make_bare_env(self) -> Env:
+        with self._naming_the_task():
+            if isinstance(self.env, str):
+                return self._make_from_id(self.env)
+            env = self.env(**self.env_config)
+        if not isinstance(env, gym.Env):
+            raise DistillError(f"task {self.name!r}: env made {env!r}; it must make a gymnasium.Env.")
+        return env if self.max_episode_steps is None else TimeLimit(env, self.max_episode_steps)
+
+    def _make_from_id(self, env_id: str) -> Env:
+        # Given an id, gym.make would call MinAtar's -v0 outdated; it is another action set.
+        spec = find_env_spec(env_id)
+        if self.is_atari:
+            return AtariEnv(**atari_options(env_id, self.env_config, self.max_episode_steps))
+        check_gridworld_options(spec.id, self.env_config)
+        env: Env = gym.make(spec, max_episode_steps=self.max_episode_steps, **self.env_config)
+        return OneHotMiniGrid(env) if spec.id.startswith(MINIGRID_PREFIXES) and not self.wrappers else env
+
+    @contextmanager
+    def _naming_the_task(self) -> Iterator[None]:
+        """Mistakes that come up in here are told in one line, with the task's name and `env_config`."""
+        try:
+            yield
+        except (TypeError, gym.error.Error, DistillError) as error:
+            given = f" with env_config {self.env_config}" if self.env_config else ""
+            why = " ".join(str(error).split())
+            raise DistillError(f"task {self.name!r}{given}: {why}") from error
+
+
+def _check_types(task: str, config: Mapping[str, Any]) -> None:
+    env, env_config, wrappers, steps = (config[key] for key in _DEFAULTS)
+    checks = {
+        "env": (isinstance(env, str) or callable(env), "a gymnasium id (a string), a class or a callable"),
+        "env_config": (
+            isinstance(env_config, Mapping) and all(isinstance(key, str) for key in env_config),
+            "a mapping of argument names to values",
+        ),
+        "wrappers": (
+            isinstance(wrappers, Sequence) and not isinstance(wrappers, str),
+            "a list of dotted names or callables",
+        ),
+        "max_episode_steps": (
+            steps is None or (type(steps) is int and steps >= 1),
+            "a whole number of at least 1, or left out",
+        ),
+    }
+    for key, (is_right, allowed) in checks.items():
+        if not is_right:
+            raise DistillError(f"task {task!r}: {key} is {config[key]!r}; it must be {allowed}.")
+    if isinstance(env, str) and "max_episode_steps" in env_config:  # gym.make's own argument
+        given = env_config["max_episode_steps"]
+        raise DistillError(
+            f"task {task!r}: env_config has max_episode_steps ({given!r}); it is a key of the task: write it "
+            "beside env_config."
+        )
+
+
+def _import_wrapper(task: str, wrapper: Any) -> Callable[[Env], Env]:
+    if isinstance(wrapper, str):
+        module, _, attribute = wrapper.rpartition(".")
+        try:
+            wrapper = getattr(import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise DistillError(
+                f"task {task!r}: cannot import wrapper {wrapper!r} ({error}); "
+                "give its full dotted name, e.g. gymnasium.wrappers.FlattenObservation."
+            ) from error
+    if not callable(wrapper):
+        raise DistillError(f"task {task!r}: wrapper {wrapper!r} is not callable; it takes the environment.")
+    return cast(Callable[[Env], Env], wrapper)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task and its spaces.
+
+    Attributes:
+        spec: how its environments are made.
+        observation_space: of one environment, after the wrappers.
+        num_actions: how many discrete actions the task has of its own.
+        action_meanings: a name for each of them where the environment has names (MinAtar, Atari), else None.
+    """
+
+    spec: TaskSpec
+    observation_space: Box
+    num_actions: int
+    action_meanings: tuple[str, ...] | None
+
+    @classmethod
+    def from_spec(cls, spec: TaskSpec) -> "Task":
+        """Makes one environment, reads its spaces, and closes it.
+
+        Raises:
+            DistillError: the environment can't be made, or its spaces are not a Box of observations and a
+                Discrete set of actions that starts at 0.
+        """
+        env = spec.make_env()
+        try:
+            observation_space, action_space = env.observation_space, env.action_space
+            if not isinstance(observation_space, Box):
+                raise DistillError(
+                    f"task {spec.name!r} has the observation space {one_line(observation_space)}; "
+                    "it must be a Box: add a wrapper, e.g. wrappers: [gymnasium.wrappers.FlattenObservation]."
+                )
+            if not isinstance(action_space, Discrete) or action_space.start != 0:
+                raise DistillError(
+                    f"task {spec.name!r} has the action space {one_line(action_space)}; "
+                    "it must be Discrete with start 0: add a wrapper that makes it so."
+                )
+            num_actions = int(action_space.n)
+            return cls(spec, observation_space, num_actions, _action_meanings(env, num_actions))
+        finally:
+            env.close()
+
+
+class TaskSet(Mapping[str, Task]):
+    """Task name -> task, in the user's order. Picklable if the tasks' callables are."""
+
+    def __init__(self, tasks: Mapping[str, Task]) -> None:
+        """Keeps the tasks; `from_config` is the usual way to make a set."""
+        self._tasks = dict(tasks)
+
+    @classmethod
+    def from_config(cls, config: Any) -> "TaskSet":
+        """Reads `{"breakout": "MinAtar/Breakout-v1", "mine": {"env": ..., "env_config": {...}}, ...}`.
+
+        Args:
+            config: task name -> what `TaskSpec.from_config` takes. Each task's environment is made once, to
+                read its spaces, and closed.
+
+        Raises:
+            DistillError: no tasks, a name that can't be used, or a task that can't be made.
+        """
+        if not isinstance(config, Mapping):
+            raise DistillError(f"tasks is {config!r}; it must map task names to environments, {_EXAMPLE}.")
+        if not config:
+            raise DistillError(f"tasks is empty; give at least one, {_EXAMPLE}.")
+        for name in config:
+            # A name becomes an RLlib module id, a metric's key and a folder of the checkpoint.
+            if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+                raise DistillError(
+                    f"task name {name!r} can't be used: it must be letters, digits, '_', '-' and '.', "
+                    "and begin with a letter or a digit."
+                )
+        specs = [TaskSpec.from_config(name, value) for name, value in config.items()]
+        return cls({spec.name: Task.from_spec(spec) for spec in specs})
+
+    def shared(self, *, own_actions: bool = False) -> SharedSpaces:
+        """The observation space and action set that one student needs for all tasks.
+
+        Args:
+            own_actions: whether a common action is merely the n-th of every task's own, as for a network with
+                one head per task, or what has the same name in all of them (where all have names).
+
+        Raises:
+            DistillError: two tasks have observations that one student can't take; names both, with spaces.
+        """
+        return share_spaces(self._tasks, own_actions=own_actions)
+
+    def __getitem__(self, name: str) -> Task:
+        return self._tasks[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+
+_EXAMPLE = "e.g. tasks: {breakout: MinAtar/Breakout-v1}"
+
+
+def _action_meanings(env: gym.Env[Any, Any], num_actions: int) -> tuple[str, ...] | None:
+    try:
+        meanings = tuple(env.get_wrapper_attr("get_action_meanings")())
+    except AttributeError:
+        meanings = minatar_action_meanings(env.unwrapped) or ()
+    # A wrapper may have changed the action set, and equal names do not tell actions apart: then no names.
+    return meanings if len(set(meanings)) == num_actions == len(meanings) else None

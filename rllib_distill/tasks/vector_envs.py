@@ -1,0 +1,223 @@
+"""Environment ids, and the vector envs of those that have one of their own."""
+
+import sys
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import VectorEnv
+
+from rllib_distill.errors import DistillError, nearest
+from rllib_distill.tasks.atari import ATARI_DEFAULTS, AtariVectorEnv, check_atari_options
+from rllib_distill.tasks.minatar import MinAtarVectorEnv
+
+
+def register_minatar() -> None:
+    """Makes the ids `MinAtar/<Game>-v0` (6 actions) and `-v1` (minimal action set) known to gymnasium."""
+    if "MinAtar/Breakout-v1" in gym.registry:
+        return
+    from minatar.gym import register_envs
+
+    register_envs()
+
+
+def register_atari() -> None:
+    """Makes the ids `ALE/<Game>-v5` known to gymnasium."""
+    import ale_py
+
+    gym.register_envs(ale_py)
+
+
+def register_minigrid() -> None:
+    """Makes the ids `MiniGrid-<Level>-v0` and `BabyAI-<Level>-v0` known to gymnasium."""
+    import_module("minigrid")
+
+
+def register_gridworlds() -> None:
+    """Makes this package's own ids, `rllib_distill/Maze-v0` and `TwoRooms-v0`, known to gymnasium."""
+    for name, entry_point in _GRIDWORLDS.items():
+        if name not in gym.registry:
+            # gymnasium's wrapper for the time limit can be told another one, so these never end by themselves
+            gym.register(name, entry_point, max_episode_steps=100, kwargs={"max_episode_steps": sys.maxsize})
+
+
+_GRIDWORLDS = {
+    "rllib_distill/Maze-v0": "rllib_distill.tasks.mazes:MazeEnv",
+    "rllib_distill/TwoRooms-v0": "rllib_distill.tasks.two_rooms:TwoRoomsEnv",
+}
+
+# how an id begins -> (registers such ids, the extra of this package that installs them)
+_PREFIXES = {
+    "MinAtar/": (register_minatar, "minatar"),
+    "ALE/": (register_atari, "atari"),
+    "MiniGrid-": (register_minigrid, "minigrid"),
+    "BabyAI-": (register_minigrid, "minigrid"),
+    "rllib_distill/": (register_gridworlds, None),
+}
+
+
+def find_env_spec(env_id: str) -> EnvSpec:
+    """Looks an id up in gymnasium's registry.
+
+    Args:
+        env_id: for example `"CartPole-v1"`, `"MinAtar/Breakout-v1"`, or `"my_package:MyEnv-v0"`.
+
+    Raises:
+        DistillError: the id is unknown (the nearest known one is named), or its package is not installed.
+    """
+    module, _, name = env_id.rpartition(":")
+    for prefix, (register, extra) in _PREFIXES.items():
+        if not name.startswith(prefix):
+            continue
+        try:
+            register()
+        except ImportError as error:
+            message = f"environment {env_id!r} needs a package that is not installed"
+            raise DistillError(f"{message}; install it: pip install 'rllib-distill[{extra}]'.") from error
+    try:
+        if module:
+            import_module(module)
+        spec = gym.spec(name)
+    except (gym.error.Error, ImportError) as error:
+        raise DistillError(_unknown_id(env_id)) from error
+    if _is_classic_atari(spec):
+        raise DistillError(_classic_atari(spec))
+    return spec
+
+
+def _unknown_id(env_id: str) -> str:
+    for register, _ in _PREFIXES.values():  # so that "Minatar/..." finds "MinAtar/..."
+        try:
+            register()
+        except ImportError:
+            continue
+    if _is_classic_atari(gym.registry.get(env_id)):
+        return _classic_atari(gym.registry[env_id])
+    close = get_close_matches(env_id, gym.registry, n=1, cutoff=0.5)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return (
+        f"unknown environment id {env_id!r}. {hint}Allowed: an id that gymnasium.pprint_registry() lists, "
+        "'module:id' for one that importing `module` registers, or in Python a class or a callable."
+    )
+
+
+def _is_classic_atari(spec: EnvSpec | None) -> bool:
+    """`PongNoFrameskip-v4` and the like, whose frames are raw and whose rules differ from id to id."""
+    return spec is not None and str(spec.entry_point).startswith("ale_py") and spec.namespace != "ALE"
+
+
+def _classic_atari(spec: EnvSpec) -> str:
+    same_game = (
+        known.id
+        for known in gym.registry.values()
+        if known.namespace == "ALE" and known.kwargs.get("game") == spec.kwargs.get("game")
+    )
+    return (
+        f"environment {spec.id!r} is one of Atari's classic ids, which differ in their preprocessing: write "
+        f"{next(same_game, 'ALE/<Game>-v5')!r}, and settings such as frame_skip in env_config."
+    )
+
+
+if TYPE_CHECKING:
+    from rllib_distill.tasks.task import TaskSpec
+
+AnyVectorEnv: TypeAlias = VectorEnv[Any, Any, Any]
+
+_MINATAR_OPTIONS = frozenset(("game", "sticky_action_prob", "difficulty_ramping", "use_minimal_action_set"))
+
+
+def make_own_vector_env(task: "TaskSpec", num_envs: int, num_threads: int) -> AnyVectorEnv | None:
+    """Makes the vector env that a task's id has of its own; None if it has none that takes its `env_config`.
+
+    Args:
+        task: without wrappers, which are for single environments.
+        num_envs: how many environments.
+        num_threads: that may step them, where the environments have threads of their own (ALE).
+
+    Raises:
+        DistillError: the id is unknown, or an option or its value.
+    """
+    if not isinstance(task.env, str):
+        return None
+    make = _MAKERS.get(_namespace(task.env))
+    return make(task.env, task, num_envs, num_threads) if make else None
+
+
+def _make_atari(env_id: str, task: "TaskSpec", num_envs: int, num_threads: int) -> AnyVectorEnv:
+    options = {"num_threads": num_threads, **atari_options(env_id, task.env_config, task.max_episode_steps)}
+    return AtariVectorEnv(num_envs=num_envs, **options)
+
+
+def _make_minatar(env_id: str, task: "TaskSpec", num_envs: int, _: int) -> AnyVectorEnv | None:
+    options = {**find_env_spec(env_id).kwargs, **task.env_config}
+    if not options.keys() <= _MINATAR_OPTIONS:
+        return None
+    return MinAtarVectorEnv(num_envs=num_envs, max_episode_steps=task.max_episode_steps, **options)
+
+
+def _make_gridworld(env_id: str, task: "TaskSpec", num_envs: int, _: int) -> AnyVectorEnv | None:
+    spec = find_env_spec(env_id)
+    check_gridworld_options(spec.id, task.env_config)
+    if "render_mode" in task.env_config:
+        return None
+    steps = task.max_episode_steps or spec.max_episode_steps
+    return _gridworld(spec.id)(num_envs, **{**task.env_config, "max_episode_steps": steps})
+
+
+_MAKERS: dict[str, Callable[[str, "TaskSpec", int, int], AnyVectorEnv | None]] = {
+    "ALE": _make_atari,
+    "MinAtar": _make_minatar,
+    "rllib_distill": _make_gridworld,
+}
+"""Namespace -> makes the vector env from id, task, number of environments and of threads."""
+
+
+def is_atari(env_id: object) -> bool:
+    """Whether it is an ALE game, which has ALE's settings in `env_config` instead of gymnasium's."""
+    return isinstance(env_id, str) and _namespace(env_id) == "ALE"
+
+
+def atari_options(env_id: str, options: Mapping[str, Any], max_episode_steps: int | None) -> dict[str, Any]:
+    """The game and its settings; gymnasium's own for the id (sticky actions) are not the papers'.
+
+    Raises:
+        DistillError: see `check_atari_options`.
+    """
+    check_atari_options(options)
+    limit = {}
+    if max_episode_steps is not None:
+        set_or_default = {**ATARI_DEFAULTS, **options}
+        frames = max_episode_steps * set_or_default["frame_skip"]
+        limit["max_num_frames_per_episode"] = min(frames, set_or_default["max_num_frames_per_episode"])
+    return {"game": find_env_spec(env_id).kwargs["game"], **options, **limit}
+
+
+def check_gridworld_options(env_id: str, options: Mapping[str, Any]) -> None:
+    """Checks the names in a task's `env_config` if the id is one of ours; their values are checked when used.
+
+    Raises:
+        DistillError: an unknown option (the nearest is named).
+    """
+    if _namespace(env_id) != "rllib_distill":
+        return
+    parameters = signature(_gridworld(env_id)).parameters.values()
+    known = {parameter.name for parameter in parameters if parameter.kind is Parameter.KEYWORD_ONLY}
+    known = known - {"max_episode_steps"} | {"render_mode"}
+    for name, value in options.items():
+        if name not in known:
+            raise DistillError(f"unknown option {name!r} ({value!r}) of {env_id}. {nearest(name, known)}")
+
+
+def _gridworld(env_id: str) -> Callable[..., AnyVectorEnv]:
+    from rllib_distill.tasks.mazes import MazeVectorEnv  # here, as most experiments need neither
+    from rllib_distill.tasks.two_rooms import TwoRoomsVectorEnv
+
+    return {"rllib_distill/Maze-v0": MazeVectorEnv, "rllib_distill/TwoRooms-v0": TwoRoomsVectorEnv}[env_id]
+
+
+def _namespace(env_id: str) -> str:
+    return env_id.rpartition(":")[2].partition("/")[0]
