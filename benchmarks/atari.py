@@ -42,7 +42,7 @@ STUDIED = (  # Parisotto et al., 2016: the 13 source games
 ROWS_PER_GAME = 8
 DQN = {
     "batch": 32,
-    "replay_ratio": 8.0,
+    "training_intensity": 8.0,
     "capacity": 20_000,
     "lr": 1e-4,
     "target_update": 250,
@@ -239,10 +239,10 @@ class DQNSide(AlgorithmSide):
                 lr=DQN["lr"],
                 epsilon=EPSILON,
                 train_batch_size_per_learner=DQN["batch"],
-                replay_ratio=DQN["replay_ratio"],
+                training_intensity=DQN["training_intensity"],
                 replay_capacity=DQN["capacity"],
                 target_network_update_freq=DQN["target_update"],
-                num_steps_per_task_before_learning=DQN["starts"],
+                num_steps_sampled_before_learning_starts=DQN["starts"],
             )
             .debugging(seed=0)
         )
@@ -264,8 +264,8 @@ class StableBaselinesSide(PlainSide):
             learning_starts=DQN["starts"],
             batch_size=DQN["batch"],
             train_freq=1,
-            gradient_steps=round(DQN["replay_ratio"] * ENVS / DQN["batch"]),
-            target_update_interval=round(DQN["target_update"] * DQN["batch"] / DQN["replay_ratio"]),
+            gradient_steps=round(DQN["training_intensity"] * ENVS / DQN["batch"]),
+            target_update_interval=round(DQN["target_update"] * DQN["batch"] / DQN["training_intensity"]),
             exploration_initial_eps=EPSILON,
             exploration_final_eps=EPSILON,
             device="cpu",

@@ -63,8 +63,8 @@ def actor_mimic_config(paths: dict[str, str], batch: int, num_env_runners: int =
             epsilon=EPSILON,
             train_batch_size_per_learner=batch,
             replay_capacity=REPLAY_CAPACITY,
-            replay_ratio=REPLAY_RATIO,
-            num_steps_per_task_before_learning=LEARNING_STARTS,
+            training_intensity=REPLAY_RATIO,
+            num_steps_sampled_before_learning_starts=LEARNING_STARTS,
         )
         .env_runners(num_env_runners=num_env_runners, rollout_fragment_length=STEPS)
         .debugging(seed=0)
@@ -176,10 +176,10 @@ class DQNSide(AlgorithmSide):
                 gamma=DQN.gamma,
                 epsilon=DQN.epsilon,
                 train_batch_size_per_learner=DQN.batch,
-                replay_ratio=DQN.replay_ratio,
+                training_intensity=DQN.training_intensity,
                 replay_capacity=DQN.capacity,
                 target_network_update_freq=DQN.target_update,
-                num_steps_per_task_before_learning=DQN.learning_starts,
+                num_steps_sampled_before_learning_starts=DQN.learning_starts,
             )
             .debugging(seed=0)
         )

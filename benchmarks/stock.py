@@ -112,8 +112,8 @@ class RLlibDQNSide(AlgorithmSide):
                 gamma=DQN.gamma,
                 epsilon=DQN.epsilon,
                 train_batch_size=batch,
-                training_intensity=DQN.replay_ratio,
-                target_network_update_freq=round(DQN.target_update * batch / DQN.replay_ratio),
+                training_intensity=DQN.training_intensity,
+                target_network_update_freq=round(DQN.target_update * batch / DQN.training_intensity),
                 num_steps_sampled_before_learning_starts=DQN.learning_starts,
                 replay_buffer_config={"type": "EpisodeReplayBuffer", "capacity": DQN.capacity},
             )
@@ -162,8 +162,10 @@ class StableBaselinesSide(PlainSide):
             learning_starts=DQN.learning_starts,
             batch_size=DQN.batch,
             train_freq=1,
-            gradient_steps=round(DQN.replay_ratio * DQN.envs / DQN.batch),
-            target_update_interval=round(DQN.target_update * DQN.batch / DQN.replay_ratio),  # in env steps
+            gradient_steps=round(DQN.training_intensity * DQN.envs / DQN.batch),
+            target_update_interval=round(
+                DQN.target_update * DQN.batch / DQN.training_intensity
+            ),  # in env steps
             exploration_initial_eps=DQN.epsilon,
             exploration_final_eps=DQN.epsilon,
             device="cpu",

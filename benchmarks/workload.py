@@ -25,7 +25,7 @@ class DQNWorkload:
     env: str = "MinAtar/Breakout-v1"
     envs: int = 16
     batch: int = 128
-    replay_ratio: float = 8.0
+    training_intensity: float = 8.0
     capacity: int = 100_000
     lr: float = 2.5e-4
     gamma: float = 0.99

@@ -34,7 +34,7 @@ def quick(config: dict[str, Any]) -> dict[str, Any]:
     if "mixed_precision" in config:
         small["mixed_precision"] = False
     if "replay_capacity" in config:
-        small |= {"replay_capacity": 2_000, "num_steps_per_task_before_learning": 20}
+        small |= {"replay_capacity": 2_000, "num_steps_sampled_before_learning_starts": 20}
     if "ALE/" in str(config["tasks"]):
         small |= {"num_envs_per_task": 2, "rollout_fragment_length": 4}
     for key in ("min_sample_timesteps_per_iteration", "evaluation_duration", "evaluation_duration_unit"):

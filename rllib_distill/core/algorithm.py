@@ -156,8 +156,12 @@ class MultiTaskAlgorithm(Algorithm):
 
     @property
     def samples_awaited(self) -> int:
-        """How many samples an update waits for; it takes all that are ready."""
-        return 1
+        """How many samples an update waits for; it takes all that are ready.
+
+        On trajectories as many as there are ranks, so that each has work; one without only follows the
+        others.
+        """
+        return max(1, self.config.num_learners) if self.config.learns_on_policy else 1
 
     def _request_samples(self, progress: float) -> None:
         """Fills every runner's queue: a call makes one request each, none where the queue is full."""
@@ -172,26 +176,28 @@ class MultiTaskAlgorithm(Algorithm):
         return rank_of(runner, self._samples_sharded, num_learners, self.config.num_env_runners)
 
     def num_minibatches(self, samples: Sequence[tuple[int, Any]], new_env_steps: int) -> int:
-        """How many gradient steps the next update makes.
+        """How many gradient steps the next update makes: one on trajectories, which are one minibatch.
 
         Args:
             samples: `(rank, sample)` of the learners that get them.
-            new_env_steps: In them all; every step pays for `replay_ratio` rows.
+            new_env_steps: In them all; every step pays for `training_intensity` rows.
         """
+        if self.config.learns_on_policy:
+            return 1
         if not self._learning_started:
             fewest = min(self._from_learners(_fewest_transitions))
             if fewest < self._transitions_before_learning:
                 return 0
             self._learning_started = True
         batch_size = self.config.train_batch_size_per_learner * max(1, self.config.num_learners)
-        self._minibatches_owed += new_env_steps * self.config.replay_ratio / batch_size
+        self._minibatches_owed += new_env_steps * self.config.training_intensity / batch_size
         num_minibatches = int(self._minibatches_owed)
         self._minibatches_owed -= num_minibatches
         return num_minibatches
 
     @property
     def _transitions_before_learning(self) -> int:
-        return -(-self.config.num_steps_per_task_before_learning // max(1, self.config.num_learners))
+        return -(-self.config.num_steps_sampled_before_learning_starts // max(1, self.config.num_learners))
 
     def _env_steps_lifetime(self) -> int:
         return int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
@@ -244,21 +250,21 @@ class MultiTaskAlgorithm(Algorithm):
         self._time_total: float = state.get(_SECONDS, 0.0)
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
-        """RLlib's checkpoint, and every learner's replay memory in the folder `replay`."""
+        """RLlib's checkpoint, and every learner's replay buffer in the folder `replay`."""
         saved: str = super().save_to_path(_local(path), **kwargs)
         folder = Path(saved) / REPLAY_FOLDER
         shutil.rmtree(folder, ignore_errors=True)  # shards of an older save of more learners
-        self._from_learners(partial(_save_memory, folder=folder))
+        self._from_learners(partial(_save_store, folder=folder))
         return saved
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
-        """RLlib's restore; the replay memories come back too, so training goes on and does not refill."""
+        """RLlib's restore; the replay buffers come back too, so training goes on and does not refill."""
         path = _local(path)
         self._check_modules(path)
         super().restore_from_path(path, *args, **kwargs)
         folder = Path(path) / REPLAY_FOLDER
         if folder.is_dir() and not kwargs.get("component"):
-            self._from_learners(partial(_load_memory, folder=folder))
+            self._from_learners(partial(_load_store, folder=folder))
 
     def _check_modules(self, path: Any) -> None:
         """RLlib leaves a module as it is that a checkpoint lacks."""
@@ -284,18 +290,18 @@ def _local(path: Any) -> Any:
     if "://" in text:
         raise DistillError(
             f"The checkpoint path is {text!r}; it must be a local or mounted folder, where every learner can "
-            "write its replay memory. Tune's storage_path may be remote: it uploads whole checkpoints."
+            "write its replay buffer. Tune's storage_path may be remote: it uploads whole checkpoints."
         )
     return str(Path(text).resolve())
 
 
 def _fewest_transitions(learner: Any) -> int:
-    return len(learner.memory)
+    return int(learner.num_transitions)
 
 
-def _save_memory(learner: Any, folder: Path) -> None:
-    learner.save_memory(folder)
+def _save_store(learner: Any, folder: Path) -> None:
+    learner.save_store(folder)
 
 
-def _load_memory(learner: Any, folder: Path) -> None:
-    learner.load_memory(folder)
+def _load_store(learner: Any, folder: Path) -> None:
+    learner.load_store(folder)

@@ -1,10 +1,11 @@
 """What all our algorithms are configured with: tasks, networks, optimisation, exploration."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from inspect import signature
 from typing import Any, Literal, Self
 
+import numpy as np
 import torch
 from gymnasium.spaces import Discrete
 from ray import cloudpickle
@@ -14,10 +15,10 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
 from ray.util import log_once
-from torch import nn
 
 from rllib_distill.core.checks import check_bool, check_choice, check_number
 from rllib_distill.core.optimizers import check_gradient_steps, check_module_overrides, check_optimizer
+from rllib_distill.core.rl_module import acting_forward
 from rllib_distill.core.schedules import (
     Elapsed,
     Schedule,
@@ -26,10 +27,11 @@ from rllib_distill.core.schedules import (
     is_by_progress,
     value_at,
 )
-from rllib_distill.env_runner.actors import RunnerActors
+from rllib_distill.env_runner.actors import Actor, ExpertLabels, JointActor, NetworkActor
 from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
+from rllib_distill.env_runner.task_envs import POLICY
 from rllib_distill.errors import DistillError, nearest
-from rllib_distill.networks import build_network
+from rllib_distill.networks import Network, build_network
 from rllib_distill.tasks import SharedSpaces, TaskSet
 from rllib_distill.tasks.multi_task_env import MultiTaskEnv
 
@@ -51,6 +53,25 @@ class ModuleOf:
     __hash__ = None  # type: ignore[assignment]  # mutable
 
 
+@lru_cache(maxsize=16)
+def _task_set(pickled_tasks: bytes) -> TaskSet:
+    return TaskSet.from_config(cloudpickle.loads(pickled_tasks))
+
+
+def default_network(observation_shape: tuple[int, ...]) -> Mapping[str, Any]:
+    """The network where the config names none."""
+    if len(observation_shape) != 3:
+        return {"type": "mlp"}
+    return {"type": "nature_cnn" if min(observation_shape[:2]) >= 36 else "minatar_cnn"}
+
+
+_BATCH_SIZE = "train_batch_size_per_learner"  # a property of RLlib's configs, so not among their `vars`
+_SPECIAL_KEYS = frozenset(
+    ("multiagent", _BATCH_SIZE, TRIAL_INFO, STDOUT_FILE, STDERR_FILE)
+)  # RLlib's and Tune's
+_OWN_SETTINGS = ("lr", "optimizer", "grad_clip", "grad_clip_by")  # of each module's steps
+
+
 _COUNTS = ("num_envs_per_task", "rollout_fragment_length")
 
 
@@ -63,6 +84,7 @@ def check_values(config: Any) -> None:
     check_optimizer(config.optimizer)
     check_choice("heads", config.heads, ("shared", "per_task"))
     check_bool("mixed_precision", config.mixed_precision)
+    check_bool("tune_process", config.tune_process)
 
 
 def check_networks(config: Any) -> None:
@@ -85,8 +107,23 @@ def check_counts(config: Any, names: Iterable[str]) -> None:
         check_number(name, getattr(config, name), least=1, integer=True)
 
 
-class TaskModules(AlgorithmConfig):
-    """The half of a `MultiTaskConfig` that knows tasks and modules."""
+class MultiTaskConfig(AlgorithmConfig):
+    """Base of our configs. Tasks are RLlib agents: agent id = task name, policy mapping = task -> module.
+
+    Every key of a dict or YAML file is checked: an unknown one is an error that names the nearest known.
+    """
+
+    loss_settings: tuple[str, ...] = ()
+    """Those that modules may have of their own, beside those of their gradient steps."""
+
+    per_task_settings: tuple[str, ...] = ()
+    """Those that take a value for each task, as which RLlib's overrides per module are no substitute."""
+
+    renamed_keys: Mapping[str, str] = {
+        "replay_ratio": "training_intensity",
+        "num_steps_per_task_before_learning": "num_steps_sampled_before_learning_starts",
+    }
+    """What keys of older versions are called now, for the message about them."""
 
     def __init__(self, algo_class: type | None = None):
         """Sets the defaults."""
@@ -96,6 +133,96 @@ class TaskModules(AlgorithmConfig):
         self.network: Mapping[str, Any] | None = None  # by the observations, see `default_network`
         self.heads: Literal["shared", "per_task"] = "shared"
         self.mixed_precision = False
+        self.tune_process = True
+        # Optimisation.
+        self.optimizer = {"type": "adam"}
+        self.lr = 0.00025
+        self.gamma = 0.99
+        self.stop: Mapping[str, float] | None = None
+        # Acting.
+        self.epsilon: Schedule = 0.1
+        self.evaluation_epsilon = 0.01
+        # RLlib's own, with values that fit the columnar data path.
+        self.rollout_fragment_length = 32  # time steps of every environment per sample()
+        self.env_runner_cls = MultiTaskEnvRunner
+        self.torch_compile_worker_dynamo_backend = "inductor"  # RLlib's "onnxrt" is another package
+        self.disable_env_checking = True  # ours are vector envs of single tasks
+        self.max_requests_in_flight_per_env_runner = 2  # a runner never waits for the driver
+        self.evaluation_duration = 100  # episodes of every task
+        self.create_local_env_runner = True
+        self.min_time_s_per_iteration = 1
+
+    def training(
+        self,
+        *,
+        network: Mapping[str, Any] | None = NotProvided,
+        mixed_precision: bool = NotProvided,
+        epsilon: Schedule = NotProvided,
+        stop: Mapping[str, float] | None = NotProvided,
+        tune_process: bool = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Sets the training related configuration.
+
+        A setting that is a schedule takes a number; `[[env steps of all tasks together, value], ...]`; or
+        `[["0%", value], ["100%", value]]`, by the share of the run that is done. Linear in between.
+
+        Args:
+            network: `{"type": "nature_cnn" | "minatar_cnn" | "mlp" | ..., **options}`, see
+                `rllib_distill.networks`; None (default): by the observations, nature_cnn for images of at
+                least 36 pixels, minatar_cnn for smaller ones, else mlp.
+            mixed_precision: Whether networks compute in bfloat16 where they learn and act (default False);
+                weights, outputs and losses stay float32. Faster on a GPU and on processors with AMX.
+            epsilon: Probability of a random action while training, a schedule (default 0.1).
+            stop: When the whole run ends, in Tune's form: result key -> value, e.g.
+                `{"num_env_steps_sampled_lifetime": 1_000_000}`; of several, the first to be met ends it and
+                the furthest tells which share is done. Results are `done` then, which ends a trial of Tune.
+                `rllib train` takes it from the experiment. None (default): nobody knows.
+            tune_process: Whether a process is set up for speed when its first env runner or learner is built
+                (default True): glibc keeps freed memory for the next arrays, torch does not fill new
+                tensors, torch.compile may compile a function for many networks. It is the driver's own
+                process where `num_env_runners` or `num_learners` is 0.
+            kwargs: RLlib's own: `lr` (a schedule), `gamma`, `grad_clip`, `optimizer`
+                (`{"type": "adam" | "rmsprop" | "sgd", **options of torch's}`).
+
+        Returns:
+            This config.
+
+        Raises:
+            DistillError: There is no such setting.
+        """
+        for name in kwargs:
+            if name not in signature(AlgorithmConfig.training).parameters:
+                raise self._unknown_key(name)
+        super().training(**kwargs)
+        return self._set_given(
+            {
+                "network": network,
+                "mixed_precision": mixed_precision,
+                "epsilon": epsilon,
+                "stop": stop,
+                "tune_process": tune_process,
+            }
+        )
+
+    def evaluation(self, *, evaluation_epsilon: float = NotProvided, **kwargs: Any) -> Self:
+        """Sets the evaluation configuration.
+
+        Args:
+            evaluation_epsilon: Probability of a random action in evaluation (default 0.01; 0 of Distral
+                and SoftQDistral, whose policies are stochastic).
+            kwargs: RLlib's own; `evaluation_duration` counts episodes of every task, or with the unit
+                `timesteps` steps of all tasks together: the papers' epochs of 125,000 steps per game. Of
+                these, episodes count that end in time; play them in one environment per task
+                (`evaluation_config={"num_envs_per_task": 1}`), as long episodes are cut off otherwise.
+
+        Returns:
+            This config.
+        """
+        super().evaluation(**kwargs)
+        return self._set_given({"evaluation_epsilon": evaluation_epsilon})
+
+    # -- tasks and their modules ---------------------------------------------------------------------------
 
     def multi_task(
         self, *, tasks: Mapping[str, Any] = NotProvided, num_envs_per_task: int = NotProvided
@@ -181,11 +308,14 @@ class TaskModules(AlgorithmConfig):
             heads = {task: self.task_set[task].num_actions for task in tasks}
         return {"network": network, "heads": heads, "mixed_precision": self.mixed_precision}
 
-    def build_network_of(self, module_id: str) -> nn.Module:
+    def build_network_of(self, module_id: str) -> Network:
         """The module's network; raises DistillError where it cannot take what its tasks observe."""
         spaces, model = self.module_spaces(module_id), self.model_config_of_module(module_id)
         return build_network(
-            model["network"], spaces.observation_space.shape, model["heads"] or spaces.num_actions
+            model["network"],
+            spaces.observation_space.shape,
+            model["heads"] or spaces.num_actions,
+            num_values=model.get("num_values", 0),
         )
 
     def _map_tasks(self) -> None:
@@ -199,122 +329,62 @@ class TaskModules(AlgorithmConfig):
         """Task -> module id; one module per task unless a subclass says otherwise."""
         return {task: task for task in tasks}
 
+    # -- who plays -----------------------------------------------------------------------------------------
 
-@lru_cache(maxsize=16)
-def _task_set(pickled_tasks: bytes) -> TaskSet:
-    return TaskSet.from_config(cloudpickle.loads(pickled_tasks))
+    def load_experts(self) -> Any:
+        """The experts that label and may act, or None."""
+        return None
 
-
-def default_network(observation_shape: tuple[int, ...]) -> Mapping[str, Any]:
-    """The network where the config names none."""
-    if len(observation_shape) != 3:
-        return {"type": "mlp"}
-    return {"type": "nature_cnn" if min(observation_shape[:2]) >= 36 else "minatar_cnn"}
-
-
-_BATCH_SIZE = "train_batch_size_per_learner"  # a property of RLlib's configs, so not among their `vars`
-_SPECIAL_KEYS = frozenset(
-    ("multiagent", _BATCH_SIZE, TRIAL_INFO, STDOUT_FILE, STDERR_FILE)
-)  # RLlib's and Tune's
-_OWN_SETTINGS = ("lr", "optimizer", "grad_clip", "grad_clip_by")  # of each module's steps
-
-
-class MultiTaskConfig(TaskModules):
-    """Base of our configs. Tasks are RLlib agents: agent id = task name, policy mapping = task -> module.
-
-    Every key of a dict or YAML file is checked: an unknown one is an error that names the nearest known.
-    """
-
-    loss_settings: tuple[str, ...] = ()
-    """Those that modules may have of their own, beside those of their gradient steps."""
-
-    per_task_settings: tuple[str, ...] = ()
-    """Those that take a value for each task, as which RLlib's overrides per module are no substitute."""
-
-    def __init__(self, algo_class: type | None = None):
-        """Sets the defaults."""
-        super().__init__(algo_class=algo_class)
-        # Optimisation.
-        self.optimizer = {"type": "adam"}
-        self.lr = 0.00025
-        self.gamma = 0.99
-        self.stop: Mapping[str, float] | None = None
-        # Acting.
-        self.epsilon: Schedule = 0.1
-        self.evaluation_epsilon = 0.01
-        # RLlib's own, with values that fit the columnar data path.
-        self.rollout_fragment_length = 32  # time steps of every environment per sample()
-        self.env_runner_cls = MultiTaskEnvRunner
-        self.torch_compile_worker_dynamo_backend = "inductor"  # RLlib's "onnxrt" is another package
-        self.disable_env_checking = True  # ours are vector envs of single tasks
-        self.max_requests_in_flight_per_env_runner = 2  # a runner never waits for the driver
-        self.evaluation_duration = 100  # episodes of every task
-        self.create_local_env_runner = True
-        self.min_time_s_per_iteration = 1
-
-    def training(
+    def make_behaviour(
         self,
+        modules: Any,
+        experts: Any,
         *,
-        network: Mapping[str, Any] | None = NotProvided,
-        mixed_precision: bool = NotProvided,
-        epsilon: Schedule = NotProvided,
-        stop: Mapping[str, float] | None = NotProvided,
-        **kwargs: Any,
-    ) -> Self:
-        """Sets the training related configuration.
-
-        A setting that is a schedule takes a number; `[[env steps of all tasks together, value], ...]`; or
-        `[["0%", value], ["100%", value]]`, by the share of the run that is done. Linear in between.
+        device: torch.device,
+        expert_share: Callable[[], float],
+        rng: np.random.Generator,
+    ) -> Actor:
+        """Who acts in training.
 
         Args:
-            network: `{"type": "nature_cnn" | "minatar_cnn" | "mlp" | ..., **options}`, see
-                `rllib_distill.networks`; None (default): by the observations, nature_cnn for images of at
-                least 36 pixels, minatar_cnn for smaller ones, else mlp.
-            mixed_precision: Whether networks compute in bfloat16 where they learn and act (default False);
-                weights, outputs and losses stay float32. Faster on a GPU and on processors with AMX.
-            epsilon: Probability of a random action while training, a schedule (default 0.1).
-            stop: When the whole run ends, in Tune's form: result key -> value, e.g.
-                `{"num_env_steps_sampled_lifetime": 1_000_000}`; of several, the first to be met ends it and
-                the furthest tells which share is done. Results are `done` then, which ends a trial of Tune.
-                `rllib train` takes it from the experiment. None (default): nobody knows.
-            kwargs: RLlib's own: `lr` (a schedule), `gamma`, `grad_clip`, `optimizer`
-                (`{"type": "adam" | "rmsprop" | "sgd", **options of torch's}`).
-
-        Returns:
-            This config.
-
-        Raises:
-            DistillError: There is no such setting.
+            modules: Module id -> RLModule, a MultiRLModule.
+            experts: What `load_experts` gave.
+            device: Where the modules are.
+            expert_share: The share of the episodes that experts act at the moment; 0 in evaluation.
+            rng: Where draws of who acts an episode come from.
         """
-        for name in kwargs:
-            if name not in signature(AlgorithmConfig.training).parameters:
-                raise self._unknown_key(name)
-        super().training(**kwargs)
-        return self._set_given(
+        draws = self.samples_actions and self.explore and not self.in_evaluation
+        return self.modules_actor(modules, self.acting_modules, device, draws=draws)
+
+    def make_evaluated_policies(self, modules: Any, device: torch.device) -> dict[str, Actor]:
+        """Who plays in evaluation: name -> actor; the first is whose scores the results' main keys have."""
+        return {POLICY: self.modules_actor(modules, self.acting_modules, device)}
+
+    def make_labels(self, experts: Any) -> ExpertLabels | None:
+        """What completes fragments with labels, or None."""
+        return None
+
+    @property
+    def acting_modules(self) -> tuple[str, ...]:
+        """Ids of the modules that act for the tasks."""
+        return tuple(dict.fromkeys(self.policy_mapping_fn(task, None) for task in self.tasks))
+
+    def modules_actor(
+        self, modules: Any, module_ids: Iterable[str], device: torch.device, *, draws: bool = False
+    ) -> Actor:
+        """Some modules, each acting for its tasks; `draws` as of `NetworkActor`."""
+        return JointActor(
             {
-                "network": network,
-                "mixed_precision": mixed_precision,
-                "epsilon": epsilon,
-                "stop": stop,
+                self.tasks_of_module(module_id): NetworkActor(
+                    acting_forward(modules[module_id]),
+                    self.module_spaces(module_id),
+                    state_size=modules[module_id].network.state_size,
+                    device=device,
+                    draws=draws,
+                )
+                for module_id in module_ids
             }
         )
-
-    def evaluation(self, *, evaluation_epsilon: float = NotProvided, **kwargs: Any) -> Self:
-        """Sets the evaluation configuration.
-
-        Args:
-            evaluation_epsilon: Probability of a random action in evaluation (default 0.01; 0 of Distral
-                and SoftQDistral, whose policies are stochastic).
-            kwargs: RLlib's own; `evaluation_duration` counts episodes of every task, or with the unit
-                `timesteps` steps of all tasks together: the papers' epochs of 125,000 steps per game. Of
-                these, episodes count that end in time; play them in one environment per task
-                (`evaluation_config={"num_envs_per_task": 1}`), as long episodes are cut off otherwise.
-
-        Returns:
-            This config.
-        """
-        super().evaluation(**kwargs)
-        return self._set_given({"evaluation_epsilon": evaluation_epsilon})
 
     # -- what others ask -----------------------------------------------------------------------------------
 
@@ -347,32 +417,29 @@ class MultiTaskConfig(TaskModules):
         return [name for name, schedule in self.schedules.items() if is_by_progress(schedule)]
 
     @property
-    def runner_actors_class(self) -> type:
-        """Who may act for an env runner."""
-        return RunnerActors
+    def is_recurrent(self) -> bool:
+        """Whether networks have an LSTM."""
+        return (self.network or {}).get("lstm") is not None
 
     @property
-    def evaluates_distilled(self) -> bool:
-        """Whether evaluation plays a distilled policy, too, on every task."""
+    def learns_on_policy(self) -> bool:
+        """Whether learners take trajectories as they come, each once; else they have replay buffers."""
         return False
 
     @property
     def samples_actions(self) -> bool:
         """Whether training actions are drawn from the policy's softmax, or greedy."""
-        return False
+        return self.learns_on_policy
 
-    def imitation_reward_tau(self, task: str) -> float | None:
-        """Temperature of the expert policy whose log-likelihoods are the rewards; None: the task's own."""
-        return None
+    @property
+    def shared_spaces(self) -> SharedSpaces:
+        """The common spaces of all tasks, in which trajectories are."""
+        return self.task_set.shared(own_actions=self.heads == "per_task")
 
     @property
     def label_columns(self) -> tuple[str, ...]:
         """Which of the experts' outputs and features go into fragments."""
         return ()
-
-    def load_experts(self) -> Any:
-        """The experts that label and may act, or None."""
-        return None
 
     # -- checks --------------------------------------------------------------------------------------------
 
@@ -432,10 +499,35 @@ class MultiTaskConfig(TaskModules):
             self.lr = lr
 
     def _unknown_key(self, key: str) -> DistillError:
+        name = type(self).__name__.removesuffix("Config")
+        if (new := self.renamed_keys.get(key)) is not None:
+            return DistillError(f"Unknown key {key!r} in the config of {name}: it is called {new!r} now.")
         return DistillError(
-            f"Unknown key {key!r} in the config of {type(self).__name__.removesuffix('Config')}. "
+            f"Unknown key {key!r} in the config of {name}. "
             f"{nearest(key, self.known_keys(), list_known=False)}"
         )
+
+    def check_draws(self) -> None:
+        """Raises DistillError unless actions are drawn: greedy ones never show what others are worth."""
+        check_bool("explore", self.explore)
+        if not self.explore and not self.in_evaluation:
+            raise DistillError(
+                "explore is False; training needs actions that are drawn from the policies: leave it True. "
+                "For greedy actions in evaluation set evaluation_config: {explore: false}."
+            )
+
+    def check_unchanged(self, names: Iterable[str], why: str) -> None:
+        """Raises DistillError if a setting that has no effect has another value than by default.
+
+        Args:
+            names: Of the settings.
+            why: It has none, as the end of "n_step is 3, ...".
+        """
+        default = type(self)()
+        for name in names:
+            value = getattr(self, name)
+            if value != getattr(default, name):
+                raise DistillError(f"{name} is {value!r}, {why}: remove it.")
 
     def _check_unused(self) -> None:
         """RLlib's ways of saying what has a setting of ours."""

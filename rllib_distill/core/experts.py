@@ -1,10 +1,11 @@
 """Algorithms that imitate experts: their settings, who acts, how students compare."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from ray.rllib.utils.from_config import NotProvided
 from ray.rllib.utils.metrics import (
@@ -15,8 +16,8 @@ from ray.rllib.utils.metrics import (
 
 from rllib_distill.core.algorithm import MultiTaskAlgorithm
 from rllib_distill.core.checks import Coefficient, check_coefficient, check_number, coefficient_of
+from rllib_distill.core.config import MultiTaskConfig
 from rllib_distill.core.paths import absolute_path
-from rllib_distill.core.replay_config import ReplayConfig
 from rllib_distill.core.schedules import (
     Elapsed,
     Position,
@@ -25,10 +26,12 @@ from rllib_distill.core.schedules import (
     position_value,
     value_at,
 )
+from rllib_distill.env_runner.actors import Actor, ExpertActor, ExpertLabels, TakingTurns
 from rllib_distill.errors import DistillError, nearest
 from rllib_distill.experts import ExpertBank
 from rllib_distill.losses.common import only_legal
-from rllib_distill.replay.fragment import EXPERT_FEATURES, EXPERT_OUTPUTS, LEGAL_ACTIONS
+from rllib_distill.replay import Batch
+from rllib_distill.replay.fragment import EXPERT_FEATURES, EXPERT_OUTPUTS
 
 Behaviour = str | float | Sequence[Sequence[Position]] | Mapping[str, Any]
 
@@ -99,8 +102,8 @@ def _check_exponential(behaviour: Mapping[str, Any]) -> None:
 STUDENT = "student"
 
 
-class ExpertConfig(ReplayConfig):
-    """Base of the configs with one student, module id `student`, that all tasks are mapped to."""
+class ExpertsMixin(MultiTaskConfig):
+    """Gives a config experts, and one student, module id `student`, that all tasks are mapped to."""
 
     per_task_settings = ("tau",)
 
@@ -133,7 +136,7 @@ class ExpertConfig(ReplayConfig):
     def _translate_special_keys(key: str, warn_deprecated: bool = True) -> str:
         if key == "experts":
             return "expert_paths"
-        return str(ReplayConfig._translate_special_keys(key, warn_deprecated=warn_deprecated))
+        return str(MultiTaskConfig._translate_special_keys(key, warn_deprecated=warn_deprecated))
 
     def known_keys(self) -> set[str]:
         """`experts` is a key of dicts and files."""
@@ -143,8 +146,30 @@ class ExpertConfig(ReplayConfig):
         """Loads every expert, strictly."""
         return ExpertBank.load(self.expert_paths, self.task_set)
 
+    def make_behaviour(
+        self,
+        modules: Any,
+        experts: Any,
+        *,
+        device: torch.device,
+        expert_share: Callable[[], float],
+        rng: np.random.Generator,
+    ) -> Actor:
+        """Expert and student by turns, as `behaviour` says; the student alone where no expert ever acts."""
+        student = super().make_behaviour(modules, experts, device=device, expert_share=expert_share, rng=rng)
+        if highest_share(self.behaviour) == 0 or self.in_evaluation:
+            return student
+        return TakingTurns(student, self._expert_actor(modules, experts, device), expert_share, rng)
+
+    def _expert_actor(self, modules: Any, experts: Any, device: torch.device) -> Actor:
+        return ExpertActor(experts, self.label_columns)
+
+    def make_labels(self, experts: Any) -> ExpertLabels | None:
+        """The experts' labels, where env runners have the experts."""
+        return ExpertLabels(experts, self.label_columns) if self.label_columns else None
+
     def expert_share_at(self, env_steps: int, progress: float) -> float:
-        """See `MultiTaskConfig`."""
+        """Share of the training episodes that experts act, by `behaviour`."""
         return expert_share(self.behaviour, Elapsed(env_steps, progress))
 
     @property
@@ -192,7 +217,7 @@ STUDENT_EXPERT_RATIO = "student_expert_ratio"
 class StudentAlgorithm(MultiTaskAlgorithm):
     """Compares its student with the experts in every evaluation."""
 
-    config: ExpertConfig
+    config: ExpertsMixin
 
     @cached_property
     def returns_of_files(self) -> dict[str, float]:
@@ -226,7 +251,8 @@ class StudentAlgorithm(MultiTaskAlgorithm):
 
 
 @torch.no_grad()
-def greedy_agreement(batch: dict[str, Any], outputs: torch.Tensor) -> torch.Tensor:
-    """Whether the best legal actions are the same, `(N,)` bool, of the minibatch's labels and `(N, A)`."""
-    legal = batch[LEGAL_ACTIONS]
-    return only_legal(batch[EXPERT_OUTPUTS], legal).argmax(-1) == only_legal(outputs, legal).argmax(-1)
+def greedy_agreement(batch: Batch, outputs: torch.Tensor) -> torch.Tensor:
+    """Whether the student's and the expert's best legal actions are the same, `(N, T, B)` bool."""
+    legal = batch.legal_of(outputs)
+    expert = only_legal(batch.columns[EXPERT_OUTPUTS], legal).argmax(-1)
+    return expert == only_legal(outputs, legal).argmax(-1)

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 import ray
 import torch
@@ -26,8 +27,8 @@ from rllib_distill.core.optimizers import (
     zero_tiny_moments,
 )
 from rllib_distill.core.schedules import Elapsed, value_at
-from rllib_distill.replay.fragment import Fragment
-from rllib_distill.replay.host_buffers import keep_large_tensors_cheap
+from rllib_distill.replay import Batch, Fragment
+from rllib_distill.replay.host_buffers import tune_process
 
 logger = logging.getLogger(__name__)
 
@@ -83,27 +84,56 @@ PROGRESS = "progress"
 MODULE_STATE_AFTER_UPDATE = "_rl_module_state_after_update"  # RLlib's key, where it has no constant
 
 
-class ColumnarLearner(TorchLearner):
-    """Base of our learners: makes gradient steps on columns, whose memory is a subclass's matter.
+class Store(Protocol):
+    """What keeps fragments until they are learned from."""
 
-    An update stores new fragments in this rank's memory, then makes `num_minibatches` gradient steps, the
+    def __len__(self) -> int:
+        """How much there is."""
+
+    def add(self, fragment: Fragment) -> None:
+        """Keeps a fragment."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a loss function returns.
+
+    Attributes:
+        total: The scalar to descend.
+        components: Name -> `(N, T, B)`: the loss's parts and what else is worth knowing, for the metrics.
+    """
+
+    total: torch.Tensor
+    components: Mapping[str, torch.Tensor]
+
+    @classmethod
+    def of_rows(cls, batch: Batch, per_row: torch.Tensor, components: Mapping[str, torch.Tensor]) -> Self:
+        """The mean over tasks of their means over the rows that count, of `(N, T, B)` losses."""
+        return cls(batch.mean(per_row).mean(), components)
+
+
+class MultiTaskLearner(TorchLearner):
+    """Base of our learners: makes gradient steps on what env runners sampled.
+
+    An update stores new fragments in this rank's store, then makes `num_minibatches` gradient steps, the
     same number on every rank. Modules are not wrapped in DistributedDataParallel: see `average_gradients`.
     """
 
-    memory: Any
+    store: Store
 
     def build(self) -> None:
-        """Builds modules and optimizers (RLlib), then the memory and equal weights on all ranks.
+        """Builds modules and optimizers (RLlib), then the store and equal weights on all ranks.
 
         Then target networks, which no optimizer may see. Last, `torch_compile_learner` compiles all networks:
         RLlib's own attempt at it passes over the modules of a MultiRLModule.
         """
         super().build()
-        keep_large_tensors_cheap()
         config, num_learners = self.config, max(1, self.config.num_learners)
+        if config.tune_process:
+            tune_process(compiles=config.torch_compile_learner)
         self.num_updates = 0
         self.logs_minibatch = False
-        self.build_memory(num_sources(self._learner_index, num_learners, config.num_env_runners))
+        self.store = self.make_store(num_sources(self._learner_index, num_learners, config.num_env_runners))
         self._task_metrics: dict[tuple[str, str, tuple[str, ...]], torch.Tensor] = {}
         self.set_first_weights()
         if num_learners > 1:
@@ -111,14 +141,14 @@ class ColumnarLearner(TorchLearner):
         for module in self.module.values():
             if isinstance(module, TargetNetworkAPI):
                 module.make_target_networks()
-            if self.config.torch_compile_learner:
+            if config.torch_compile_learner:
                 module.compile(self._torch_compile_cfg)
 
     def set_first_weights(self) -> None:
         """Changes what modules start from, before ranks and target networks copy it: nothing here."""
 
-    def build_memory(self, num_sources: int) -> None:
-        """Makes `memory`, whose `add` takes fragments of so many env runners."""
+    def make_store(self, num_env_runners: int) -> Store:
+        """What keeps fragments of so many env runners until they are learned from."""
         raise NotImplementedError
 
     def draw_minibatch(self) -> Any:
@@ -156,7 +186,7 @@ class ColumnarLearner(TorchLearner):
         Args:
             training_data: New fragments; None stores nothing.
             timesteps: RLlib's counters, and `PROGRESS`: for learning rate schedules.
-            num_minibatches: How many gradient steps; 0 while the memories fill.
+            num_minibatches: How many gradient steps; 0 while replay buffers fill.
             return_state: Whether the result carries the modules' weights.
 
         Returns:
@@ -166,7 +196,7 @@ class ColumnarLearner(TorchLearner):
             RuntimeError: The loss became infinite or not a number.
         """
         for fragment in training_data.fragments() if training_data is not None else ():
-            self.memory.add(fragment)
+            self.store.add(fragment)
         if num_minibatches:
             self._make_steps(num_minibatches, timesteps or {})
         result = self.metrics.reduce()
@@ -190,6 +220,18 @@ class ColumnarLearner(TorchLearner):
 
     def after_minibatch(self) -> None:
         """Called after every gradient step; `num_updates` counts it already."""
+
+    def compute_loss_for_module(
+        self, *, module_id: str, config: Any, batch: Batch, fwd_out: Any
+    ) -> torch.Tensor:
+        """The loss of `loss_of_module`, whose components are logged."""
+        loss = self.loss_of_module(module_id, config, batch, fwd_out)
+        self.keep_metrics(module_id, batch, loss.components)
+        return loss.total
+
+    def loss_of_module(self, module_id: str, config: Any, batch: Batch, outputs: Any) -> Loss:
+        """A module's loss on its batch, given its outputs; override it, or `compute_losses`."""
+        raise NotImplementedError(f"{type(self).__name__} computes all modules' losses together.")
 
     def _uncompiled_update(self, batch: Any, **_: Any) -> tuple[Any, Any, Any]:
         losses: Mapping[str, torch.Tensor] = {}
@@ -255,12 +297,11 @@ class ColumnarLearner(TorchLearner):
 
     # -- metrics -------------------------------------------------------------------------------------------
 
-    def keep_task_metric(
-        self, module_id: str, name: str, tasks: tuple[str, ...], per_row: torch.Tensor
-    ) -> None:
-        """Remembers each task's mean of `(N, ...)` values; call it where `logs_minibatch` is set."""
-        per_task = per_row.detach().float().view(len(tasks), -1).mean(1)
-        self._task_metrics[module_id, name, tasks] = per_task
+    def keep_metrics(self, module_id: str, batch: Batch, components: Mapping[str, torch.Tensor]) -> None:
+        """Remembers each task's means of `(N, T, B)` values, if this minibatch is one that is logged."""
+        if self.logs_minibatch:
+            for name, values in components.items():
+                self._task_metrics[module_id, name, batch.tasks] = batch.mean(values.detach().float())
 
     def _log(self, losses: Mapping[str, torch.Tensor], num_minibatches: int) -> None:
         for module_id, loss in losses.items():
@@ -283,7 +324,7 @@ class ColumnarLearner(TorchLearner):
     # -- checkpoints ---------------------------------------------------------------------------------------
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's state and the update counter; the memory is saved by `save_memory`."""
+        """RLlib's state and the update counter; what is stored is saved by `save_store`."""
         state: dict[str, Any] = super().get_state(*args, **kwargs)
         return {**state, NUM_UPDATES: self.num_updates}
 
@@ -295,8 +336,8 @@ class ColumnarLearner(TorchLearner):
             lay_out_as_parameters(optimizer)
         self.num_updates = state.get(NUM_UPDATES, self.num_updates)
 
-    def save_memory(self, folder: Path) -> None:
-        """Writes what a checkpoint keeps of this rank's memory: nothing here."""
+    def save_store(self, folder: Path) -> None:
+        """Writes what a checkpoint keeps of this rank's store: nothing here."""
 
-    def load_memory(self, folder: Path) -> None:
-        """Reads what `save_memory` wrote."""
+    def load_store(self, folder: Path) -> None:
+        """Reads what `save_store` wrote."""

@@ -1,4 +1,4 @@
-"""Settings of algorithms that learn from replay memories, one network for several tasks or one for each."""
+"""Settings of algorithms that learn from replay buffers, one network for several tasks or one for each."""
 
 from typing import Any, Literal, Self
 
@@ -7,6 +7,10 @@ from ray.rllib.utils.from_config import NotProvided
 from rllib_distill.core.checks import check_bool, check_number
 from rllib_distill.core.config import MultiTaskConfig, check_counts
 from rllib_distill.errors import DistillError
+from rllib_distill.replay import Sequences
+
+
+_COUNTS = ("train_batch_size_per_learner", "replay_capacity", "num_steps_sampled_before_learning_starts")
 
 
 class ReplayConfig(MultiTaskConfig):
@@ -21,8 +25,10 @@ class ReplayConfig(MultiTaskConfig):
         self.train_batch_size_per_learner: int | None = None  # `rows_per_task` of each task in it
         self.one_task_per_minibatch = False
         self.replay_capacity = 100_000  # transitions per task
-        self.replay_ratio = 2.0  # sampled rows per env step
-        self.num_steps_per_task_before_learning = 1_000
+        self.training_intensity = 2.0  # sampled rows per env step
+        self.num_steps_sampled_before_learning_starts = 1_000
+        self.sequence_length: int | None = None  # `rollout_fragment_length`
+        self.burn_in_len = 0
 
     def training(
         self,
@@ -30,8 +36,10 @@ class ReplayConfig(MultiTaskConfig):
         heads: Literal["shared", "per_task"] = NotProvided,
         one_task_per_minibatch: bool = NotProvided,
         replay_capacity: int = NotProvided,
-        replay_ratio: float = NotProvided,
-        num_steps_per_task_before_learning: int = NotProvided,
+        training_intensity: float = NotProvided,
+        num_steps_sampled_before_learning_starts: int = NotProvided,
+        sequence_length: int | None = NotProvided,
+        burn_in_len: int = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the training related configuration.
@@ -43,11 +51,16 @@ class ReplayConfig(MultiTaskConfig):
                 gives each head a hidden layer.
             one_task_per_minibatch: Whether a minibatch of such a network comes from one task, drawn anew each
                 time, or has an equal share of each (default).
-            replay_capacity: Transitions per task in all replay memories together (default 100,000).
-            replay_ratio: Rows sampled per env step (default 2). More learns more from each step and takes
-                longer per step; DQN's classic 32 rows every 4 steps is 8.
-            num_steps_per_task_before_learning: Env steps that every replay memory must hold of every task
-                before the first update (default 1,000).
+            replay_capacity: Transitions per task in all learners' replay buffers together (default 100,000).
+            training_intensity: Rows trained on per env step sampled, RLlib's word for it (default 2). More
+                learns more from each step and takes longer per step; DQN's classic 32 rows every 4 steps is 8.
+            num_steps_sampled_before_learning_starts: Env steps of every task that all learners' replay
+                buffers together must hold before the first update (default 1,000).
+            sequence_length: Rows of a replayed sequence, where a network is recurrent; None (default): as
+                many as a fragment has, `rollout_fragment_length`. Sequences begin where fragments do, with
+                the state that the network had when it acted there.
+            burn_in_len: How many rows at a sequence's beginning only warm up the state (default 0), which is
+                another by now than the stored one (Kapturowski et al., 2019).
             kwargs: See `MultiTaskConfig.training`. `train_batch_size_per_learner` counts the rows of one
                 minibatch of one learner, all tasks together (default: 32 of each).
 
@@ -60,8 +73,10 @@ class ReplayConfig(MultiTaskConfig):
                 "heads": heads,
                 "one_task_per_minibatch": one_task_per_minibatch,
                 "replay_capacity": replay_capacity,
-                "replay_ratio": replay_ratio,
-                "num_steps_per_task_before_learning": num_steps_per_task_before_learning,
+                "training_intensity": training_intensity,
+                "num_steps_sampled_before_learning_starts": num_steps_sampled_before_learning_starts,
+                "sequence_length": sequence_length,
+                "burn_in_len": burn_in_len,
             }
         )
 
@@ -70,6 +85,23 @@ class ReplayConfig(MultiTaskConfig):
         """Whether all rows of a minibatch are of one task; modules of one task each draw side by side."""
         return self.one_task_per_minibatch and len(self.policies) < len(self.tasks)
 
+    @property
+    def draws_sequences(self) -> bool:
+        """Whether minibatches consist of sequences: rows would not do for a recurrent network."""
+        return self.is_recurrent
+
+    @property
+    def sequences(self) -> Sequences | None:
+        """How they are drawn; None: minibatches consist of rows."""
+        if not self.draws_sequences:
+            return None
+        return Sequences(self.sequence_length or int(self.get_rollout_fragment_length()), self.burn_in_len)
+
+    def draws_per_task(self, num_tasks: int) -> int:
+        """Rows, or sequences, of each task in a minibatch of so many tasks."""
+        rows = int(self.train_batch_size_per_learner or 0) // num_tasks
+        return rows if self.sequences is None else rows // self.sequences.length
+
     def validate(self) -> None:
         """Checks every value before anything starts.
 
@@ -77,16 +109,25 @@ class ReplayConfig(MultiTaskConfig):
             DistillError: What is wrong, the value, what is allowed.
         """
         if self._train_batch_size_per_learner is None:  # the property would fall back on `train_batch_size`
-            self.train_batch_size_per_learner = self.rows_per_task * (
+            self.train_batch_size_per_learner = self._default_rows() * (
                 1 if self.minibatch_is_of_one_task else len(self.task_set)
             )
-        check_number("replay_ratio", self.replay_ratio, above=0)
+        check_number("training_intensity", self.training_intensity, above=0)
         check_bool("one_task_per_minibatch", self.one_task_per_minibatch)
         check_counts(
-            self, ("train_batch_size_per_learner", "replay_capacity", "num_steps_per_task_before_learning")
+            self,
+            ("train_batch_size_per_learner", "replay_capacity", "num_steps_sampled_before_learning_starts"),
         )
         super().validate()
         self._check_sizes()
+        if not self.in_evaluation:  # RLlib gives that fragments of one step
+            self._check_sequences()
+
+    def _default_rows(self) -> int:
+        """Of one task in a minibatch, in whole sequences where it consists of such."""
+        if self.sequences is None or self.sequences.length < 1:
+            return self.rows_per_task
+        return max(1, round(self.rows_per_task / self.sequences.length)) * self.sequences.length
 
     def _check_sizes(self) -> None:
         """Counts fit each other."""
@@ -98,9 +139,36 @@ class ReplayConfig(MultiTaskConfig):
                 f"e.g. {max(1, round(batch_size / num_tasks)) * num_tasks}."
             )
         rows_needed = 2 * self.num_envs_per_task * max(1, self.num_env_runners) * max(1, self.num_learners)
-        if self.replay_capacity < max(rows_needed, self.num_steps_per_task_before_learning):
+        if self.replay_capacity < max(rows_needed, self.num_steps_sampled_before_learning_starts):
             raise DistillError(
-                f"replay_capacity is {self.replay_capacity}; it must hold num_steps_per_task_before_learning "
-                f"({self.num_steps_per_task_before_learning}) and two steps of every environment "
-                f"({rows_needed})."
+                f"replay_capacity is {self.replay_capacity}; it must hold "
+                f"num_steps_sampled_before_learning_starts ({self.num_steps_sampled_before_learning_starts}) "
+                f"and two steps of every environment ({rows_needed})."
+            )
+
+    def _check_sequences(self) -> None:
+        """Minibatches hold whole sequences."""
+        sequences = self.sequences
+        if sequences is None:
+            for name, default in (("sequence_length", None), ("burn_in_len", 0)):
+                if getattr(self, name) != default:
+                    raise DistillError(
+                        f"{name} is {getattr(self, name)!r}; it is for recurrent networks, which learn from "
+                        "sequences: set network: {..., lstm: units}, or remove it."
+                    )
+            return
+        check_number("sequence_length", sequences.length, least=1, integer=True)
+        check_number("burn_in_len", sequences.burn_in, least=0, most=sequences.length - 1, integer=True)
+        num_tasks = 1 if self.minibatch_is_of_one_task else len(self.tasks)
+        rows, of_all = int(self.train_batch_size_per_learner or 0), sequences.length * num_tasks
+        if rows % of_all:
+            raise DistillError(
+                f"train_batch_size_per_learner is {rows}; minibatches are whole sequences of "
+                f"{sequences.length} rows ({num_tasks} tasks), so it must be a multiple of {of_all}."
+            )
+        needed = sequences.length * self.num_envs_per_task * max(1, self.num_env_runners, self.num_learners)
+        if self.replay_capacity < 2 * needed:
+            raise DistillError(
+                f"replay_capacity is {self.replay_capacity}; it must hold two sequences of "
+                f"{sequences.length} rows of every environment ({2 * needed})."
             )

@@ -1,69 +1,46 @@
-"""The learner that draws its minibatches from a replay memory of every task."""
+"""The learner that draws its minibatches from a replay buffer of every task."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import torch
-from ray.rllib.core.columns import Columns
-
-from rllib_distill.core.learner import ColumnarLearner
-from rllib_distill.replay.fragment import TASKS
-from rllib_distill.replay.minibatch import Minibatches, OneTaskAtATime
-from rllib_distill.replay.replay_buffer import TaskReplay
+from rllib_distill.core.learner import MultiTaskLearner
+from rllib_distill.replay import Batch, Minibatches, OneTaskAtATime, ReplayBuffer
 
 
-class Memory(Protocol):
-    """A memory that can be written to a file."""
+class ReplayLearner(MultiTaskLearner):
+    """Override `loss_of_module` (or `compute_losses`) and say which `columns` it reads.
 
-    def save(self, path: Path) -> None:
-        """Writes all of it."""
-
-    def load(self, path: Path) -> None:
-        """Reads what `save` wrote."""
-
-
-def save_shard(memory: Memory, folder: Path, rank: int) -> None:
-    """Writes a rank's memory."""
-    folder.mkdir(parents=True, exist_ok=True)
-    memory.save(folder / f"rank_{rank}.pkl")
-
-
-def load_shard(memory: Memory, folder: Path, rank: int) -> None:
-    """Reads a rank's memory, if there was one of this rank."""
-    path = folder / f"rank_{rank}.pkl"
-    if path.exists():
-        memory.load(path)
-
-
-class MultiTaskLearner(ColumnarLearner):
-    """Override `compute_loss_for_module` and say which `columns` it reads.
-
-    New fragments go into this rank's shard of the replay memory. Metrics are those of the last minibatch (of
+    New fragments go into this rank's shard of the replay buffer. Metrics are those of the last minibatch (of
     the last few where each is of one task).
     """
 
-    memory: TaskReplay
+    store: ReplayBuffer
     columns: tuple[str, ...] = ("observations",)
 
-    def build_memory(self, num_sources: int) -> None:
+    def make_store(self, num_env_runners: int) -> ReplayBuffer:
         """This rank's shard, and what draws every module's minibatches from it."""
         config = self.config
-        self.memory = TaskReplay(
+        self.store = ReplayBuffer(
             config.task_set,
-            capacity=self.replay_capacity(num_sources),
-            num_sources=num_sources,
+            capacity=-(-int(config.replay_capacity) // max(1, config.num_learners)),
+            num_env_runners=num_env_runners,
             seed=None if config.seed is None else config.seed + self._learner_index,
-            **self.replay_options(),
+            **self.buffer_options(),
         )
-        self._minibatches = {
-            module_id: self._minibatches_of(module_id)
-            for module_id in self.module.keys()  # a MultiRLModule is no mapping
-        }
+        self.minibatches = self.make_minibatches()
+        return self.store
 
-    def draw_minibatch(self) -> dict[str, Any]:
+    def buffer_options(self) -> dict[str, Any]:
+        """What else the replay buffer is made with."""
+        return {}
+
+    def make_minibatches(self) -> dict[str, Minibatches | OneTaskAtATime]:
+        """What draws minibatches, by module id."""
+        return {module_id: self._minibatches_of(module_id) for module_id in self.module.keys()}  # no mapping
+
+    def draw_minibatch(self) -> dict[str, Batch]:
         """Module id -> its minibatch."""
-        return {module_id: minibatch.draw() for module_id, minibatch in self._minibatches.items()}
+        return {module_id: minibatch.draw() for module_id, minibatch in self.minibatches.items()}
 
     @property
     def num_logged_minibatches(self) -> int:
@@ -71,44 +48,46 @@ class MultiTaskLearner(ColumnarLearner):
         return len(self.config.task_set) if self.config.minibatch_is_of_one_task else 1
 
     def columns_of(self, module_id: str) -> tuple[str, ...]:
-        """Replay columns that the module's loss reads."""
+        """Columns that the module's loss reads, beside those that every batch of sequences has."""
         return self.columns
 
-    def replay_capacity(self, num_sources: int) -> int:
-        """Transitions per task in this rank's shard, which so many env runners feed."""
-        return -(-int(self.config.replay_capacity) // max(1, self.config.num_learners))
+    @property
+    def num_transitions(self) -> int:
+        """In this rank's shard, of the task that has the fewest; 0 while no minibatch could be drawn."""
+        sequences = self.config.sequences
+        if sequences is not None and not self.store.num_sequences(sequences.length):
+            return 0
+        return len(self.store)
 
-    def replay_options(self) -> dict[str, Any]:
-        """What else the replay memory is made with."""
-        return {}
+    def save_store(self, folder: Path) -> None:
+        """Writes this rank's shard of the replay buffer."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.store.save(self._shard(folder))
 
-    def of_rows(self, batch: Mapping[str, Any], of_tasks: Sequence[float]) -> torch.Tensor | float:
-        """What a minibatch's tasks have of their own, `(N,)` by rows; a number where it is the same."""
-        if len(set(of_tasks)) == 1:
-            return of_tasks[0]
-        values = torch.tensor(of_tasks).repeat_interleave(len(batch[Columns.OBS]) // len(of_tasks))
-        return values.to(self._device, non_blocking=True)
-
-    def tau_of_rows(self, batch: Mapping[str, Any]) -> torch.Tensor | float:
-        """The temperature of each row's task, `(N,)`, or that of all."""
-        return self.of_rows(batch, [self.config.tau_of(task) for task in batch[TASKS]])
-
-    def save_memory(self, folder: Path) -> None:
-        """Writes this rank's shard of the replay memory."""
-        save_shard(self.memory, folder, self._learner_index)
-
-    def load_memory(self, folder: Path) -> None:
+    def load_store(self, folder: Path) -> None:
         """Reads this rank's shard; a rank that there was none of starts with an empty one."""
-        load_shard(self.memory, folder, self._learner_index)
+        if self._shard(folder).exists():
+            self.store.load(self._shard(folder))
+
+    def _shard(self, folder: Path) -> Path:
+        return folder / f"rank_{self._learner_index}.pkl"
 
     def _minibatches_of(self, module_id: str) -> Minibatches | OneTaskAtATime:
         config = self.config
         spaces, tasks = config.module_spaces(module_id), config.tasks_of_module(module_id)
-        columns, batch_size = self.columns_of(module_id), config.train_batch_size_per_learner
+        columns = self.columns_of(module_id)
 
-        def of(tasks: tuple[str, ...], rows_per_task: int) -> Minibatches:
-            return Minibatches(self.memory, spaces, tasks, rows_per_task, columns, self._device)
+        def of(tasks: tuple[str, ...], num_tasks: int) -> Minibatches:
+            return Minibatches(
+                self.store,
+                spaces,
+                tasks,
+                config.draws_per_task(num_tasks),
+                columns,
+                self._device,
+                sequences=config.sequences,
+            )
 
         if config.minibatch_is_of_one_task and len(tasks) > 1:
-            return OneTaskAtATime(self.memory, {task: of((task,), batch_size) for task in tasks})
-        return of(tasks, batch_size // len(config.task_set))
+            return OneTaskAtATime(self.store, {task: of((task,), 1) for task in tasks})
+        return of(tasks, len(config.task_set))

@@ -10,11 +10,10 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, TargetNetworkAPI
 from ray.rllib.core.rl_module.torch.torch_compile_config import TorchCompileConfig
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.utils.annotations import override
-from torch import nn
 
 from rllib_distill.errors import DistillError
-from rllib_distill.networks import Network, build_network
-from rllib_distill.replay.fragment import TASKS
+from rllib_distill.networks import Network, NetworkOutputs, build_network
+from rllib_distill.replay import Batch
 
 _NETWORK, _OF_TASK = "network.", "network.head.of_"
 
@@ -57,26 +56,33 @@ def _heads(names: Mapping[str, Any]) -> str:
     return f"one head per task ({', '.join(tasks)})" if tasks else "one shared head"
 
 
-FEATURES = "features"
+TASKS = "tasks"
+"""Batch key: names of the tasks that rows are of."""
+
+IS_FIRST = "is_first"
+"""Batch key: which rows begin an episode."""
 
 
 class NetworkRLModule(TorchRLModule):
-    """A Q-value or logit per action and the features it is made of; the runner picks the action."""
+    """A network over its tasks' common actions: Q-values or logits, from which the env runner picks actions.
 
-    network: Any  # torch's, with what the subclass's network has
+    Where it learns it is given a `Batch`. Where it acts it is given a dict with `obs`,
+    `(N, 1, B, *observation)` of the N `tasks`, their `state_in` `(N, B, S)` and `is_first` `(N, 1, B)`; rows
+    alone, `obs` `(B, *observation)`, are fine for a network without a head per task, as with any RLModule.
+    """
+
+    network: Network
 
     def setup(self) -> None:
         """Builds `model_config["network"]` for this module's spaces."""
         super().setup()
-        self.network = self.build_network()
-
-    def build_network(self) -> nn.Module:
-        """What this module consists of."""
-        return build_network(
-            self.model_config["network"],
+        config = self.model_config
+        self.network = build_network(
+            config["network"],
             self.observation_space.shape,
-            self.model_config["heads"] or int(self.action_space.n),
-            mixed_precision=self.model_config.get("mixed_precision", False),
+            config.get("heads") or int(self.action_space.n),
+            num_values=config.get("num_values", 0),
+            mixed_precision=config.get("mixed_precision", False),
         )
 
     def compile(self, compile_config: TorchCompileConfig) -> None:
@@ -84,10 +90,6 @@ class NetworkRLModule(TorchRLModule):
 
         RLlib's way, compiling `_forward_train`, would leave out target networks.
         """
-        # All networks share one `forward`, and torch gives up after 8 versions of a function: one for each
-        # network's sizes, with and without gradients.
-        limits = torch._dynamo.config
-        limits.recompile_limit = max(limits.recompile_limit, limits.accumulated_recompile_limit)
         for network in self.children():
             if isinstance(network, Network):
                 network.compile(
@@ -109,13 +111,36 @@ class NetworkRLModule(TorchRLModule):
         check_same_network(state, self.state_dict())
         super().set_state(state)
 
+    def _forward_train(self, batch: Batch, **kwargs: Any) -> NetworkOutputs:
+        outputs: NetworkOutputs = self.network(batch.observations, batch.tasks, batch.state, batch.is_first)
+        return outputs
+
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        outputs, features = self.network(batch[Columns.OBS], batch.get(TASKS))
-        return {Columns.ACTION_DIST_INPUTS: outputs, FEATURES: features}
+        return act_with(self.network, batch, self.observation_space.shape)
+
+
+def act_with(
+    network: Network, batch: Mapping[str, Any], observation_shape: tuple[int, ...]
+) -> dict[str, Any]:
+    """What a network says of one step, in RLlib's terms; see `NetworkRLModule`."""
+    rows = batch[Columns.OBS]
+    is_bare = rows.ndim == 1 + len(observation_shape)
+    state, tasks = batch.get(Columns.STATE_IN), batch.get(TASKS)
+    if is_bare:
+        num_tasks = len(tasks or "1")
+        rows = rows.unflatten(0, (num_tasks, 1, -1))
+        state = None if state is None else state.unflatten(0, (num_tasks, -1))
+    said = network(rows, tasks, state, batch.get(IS_FIRST))
+    outputs, state = said.outputs[:, 0], said.states[:, 0]
+    if is_bare:
+        outputs, state = outputs.flatten(0, 1), state.flatten(0, 1)
+    return {Columns.ACTION_DIST_INPUTS: outputs, Columns.STATE_OUT: state}
 
 
 class TargetNetworkRLModule(NetworkRLModule, InferenceOnlyAPI, TargetNetworkAPI):
     """A network that acts and learns; its target network is a learner's matter."""
+
+    target_network: Network
 
     @override(TargetNetworkAPI)
     def make_target_networks(self) -> None:
@@ -124,8 +149,14 @@ class TargetNetworkRLModule(NetworkRLModule, InferenceOnlyAPI, TargetNetworkAPI)
 
     @override(TargetNetworkAPI)
     def get_target_network_pairs(self) -> list[tuple[Any, Any]]:
-        """See RLlib."""
+        """The network and its target network."""
         return [(self.network, self.target_network)]
+
+    @override(TargetNetworkAPI)
+    def forward_target(self, batch: dict[str, Any]) -> Any:
+        """Target Q-values `(B, A)` of `batch["obs"]`."""
+        said = act_with(self.target_network, batch, self.observation_space.shape)
+        return said[Columns.ACTION_DIST_INPUTS]
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Takes over weights; where they come without a target network's, it becomes a copy."""
@@ -136,7 +167,7 @@ class TargetNetworkRLModule(NetworkRLModule, InferenceOnlyAPI, TargetNetworkAPI)
 
     @override(InferenceOnlyAPI)
     def get_non_inference_attributes(self) -> list[str]:
-        """See RLlib."""
+        """The target network learns, and does not act."""
         return ["target_network"]
 
 
@@ -146,3 +177,21 @@ def update_target_networks(modules: Iterable[Any], share: float) -> None:
         pairs = module.get_target_network_pairs() if isinstance(module, TargetNetworkAPI) else ()
         for network, target in pairs:
             update_target_network(main_net=network, target_net=target, tau=share)
+
+
+def acting_forward(module: Any, **others: Any) -> Any:
+    """How an actor asks an RLModule, or a MultiRLModule that acts for several tasks: see `actors.Forward`.
+
+    Args:
+        module: Its `forward_inference` is called.
+        others: Further entries of the batch.
+    """
+
+    def forward(
+        observations: torch.Tensor, tasks: tuple[str, ...], state: torch.Tensor, is_first: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        batch = {Columns.OBS: observations, TASKS: tasks, Columns.STATE_IN: state, IS_FIRST: is_first}
+        said = module.forward_inference({**batch, **others})
+        return said[Columns.ACTION_DIST_INPUTS], said[Columns.STATE_OUT]
+
+    return forward

@@ -1,183 +1,232 @@
-"""Everyone who may act for an env runner, made from its config and its modules."""
+"""Who acts: networks, experts, chance, or several of them by turns. One protocol for all of them."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from ray.rllib.core.columns import Columns
+from torch import Tensor
 
-from rllib_distill.env_runner.task_envs import DISTILLED, EXPERT, TaskEnvs
-from rllib_distill.replay.fragment import BEHAVIOUR_LOG_PROBS, TASKS, Fragment
+from rllib_distill.experts import ExpertBank
+from rllib_distill.replay.fragment import (
+    BEHAVIOUR_LOG_PROBS,
+    BY_EXPERT,
+    EXPERT_FEATURES,
+    EXPERT_OUTPUTS,
+    Fragment,
+)
 from rllib_distill.replay.host_buffers import axes_in_memory
 from rllib_distill.tasks import SharedSpaces
 
 
-@dataclass(frozen=True)
-class RowLayout:
-    """The rows of one forward, `N = len(tasks) * B`, and what each row's actions mean.
+class Rows(Protocol):
+    """What an actor is shown of one task's B environments; `TaskEnvs` has it all.
 
     Attributes:
-        input: `(N, *observation)`, zero where a task has fewer channels.
-        parts: Per task, the view of `input` that its observations fill.
-        illegal: `(N, A)` float32, 0 or -inf, to add to values.
-        uniform: `(N, A)` probabilities of a uniformly random legal action.
-        own_actions: `(N, A)` the task's own index of each common action.
-        num_actions: `(N,)` how many actions the row's task has.
-        rows: `(N,)` 0, 1, 2, ...
+        observations: `(B, *observation)`.
+        is_first: `(B,)` bool, the observation begins an episode, as the learner sees episodes.
+        is_reset: `(B,)` bool, the observation is the first since the environment's reset.
     """
 
-    input: NDArray[Any]
-    parts: tuple[NDArray[Any], ...]
-    illegal: NDArray[np.float32]
-    uniform: NDArray[np.float64]
-    own_actions: NDArray[np.int64]
-    num_actions: NDArray[np.int64]
-    rows: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, spaces: SharedSpaces, like: Mapping[str, NDArray[Any]], num_envs: int) -> Self:
-        """The layout for observations like these, task -> `(num_envs, *observation)`."""
-        space, tasks = spaces.observation_space, tuple(like)
-        buffer = _zeros_like_order((len(tasks) * num_envs, *space.shape), like[tasks[0]])
-        own_actions = np.zeros((len(tasks), spaces.num_actions), np.int64)
-        for i, task in enumerate(tasks):
-            own_actions[i, spaces.common_actions[task]] = np.arange(len(spaces.common_actions[task]))
-        legal = np.stack([spaces.legal_actions[task] for task in tasks])
-        return cls(
-            input=buffer,
-            parts=tuple(
-                buffer[i * num_envs : (i + 1) * num_envs, ..., : observation.shape[-1]]
-                for i, observation in enumerate(like.values())
-            ),
-            illegal=np.where(legal, 0.0, -np.inf).astype(np.float32).repeat(num_envs, axis=0),
-            uniform=(legal / legal.sum(axis=1, keepdims=True)).repeat(num_envs, axis=0),
-            own_actions=own_actions.repeat(num_envs, axis=0),
-            num_actions=legal.sum(axis=1).repeat(num_envs),
-            rows=np.arange(len(buffer)),
-        )
-
-    def fill(self, observations: Mapping[str, NDArray[Any]]) -> None:
-        """Writes the tasks' observations into `input`."""
-        for part, observation in zip(self.parts, observations.values(), strict=True):
-            part[...] = observation
+    observations: NDArray[Any]
+    is_first: NDArray[np.bool_]
+    is_reset: NDArray[np.bool_]
 
 
-def _zeros_like_order(shape: tuple[int, ...], like: NDArray[Any]) -> NDArray[Any]:
-    """Zeros with the dtype of `like` and its order of axes in memory, in which it is copied fastest."""
-    order = axes_in_memory(like)
-    return np.zeros([shape[axis] for axis in order], like.dtype).transpose(np.argsort(order))
+State = Mapping[str, Tensor]
+"""Task -> `(B, S)`: an actor's recurrent state of every environment; S is 0 where nothing is recurrent."""
 
 
-Observations = Mapping[str, NDArray[Any]]
-Actions = dict[str, NDArray[np.int64]]
-Forward = Callable[[torch.Tensor, tuple[str, ...]], torch.Tensor]
-"""`(N, *observation)` and the tasks that the rows are equal chunks of -> `(N, A)`."""
+class Acted(NamedTuple):
+    """What an actor did.
+
+    Attributes:
+        actions: Task -> `(B,)` int64, each task's own actions.
+        state: The states afterwards.
+        columns: Task -> name -> `(B, ...)`: what the actor knows of the rows and of its actions.
+    """
+
+    actions: dict[str, NDArray[np.int64]]
+    state: State
+    columns: dict[str, dict[str, NDArray[Any]]]
 
 
 class Actor(Protocol):
     """Chooses actions for any of the tasks it acts for."""
 
-    def __call__(self, observations: Observations, epsilon: float, rng: np.random.Generator) -> Actions:
-        """Epsilon-greedy actions.
+    def first_state(self, task: str, num_envs: int) -> Tensor:
+        """The state `(num_envs, S)` to begin with, of environments that were just reset."""
+
+    def __call__(
+        self, rows: Mapping[str, Rows], state: State, epsilon: float, rng: np.random.Generator
+    ) -> Acted:
+        """Acts.
 
         Args:
-            observations: Task -> `(B, *observation)`.
-            epsilon: Probability of a uniformly drawn legal action instead of the greedy one.
-            rng: Where that chance comes from.
-
-        Returns:
-            Task -> `(B,)` int64, each task's own actions.
+            rows: Task -> what its environments show.
+            state: The states that the last call returned; an actor forgets them where a row `is_first`.
+            epsilon: Probability of a uniformly drawn legal action instead of the actor's own.
+            rng: Where chance comes from.
         """
 
 
-class RememberingActor(ABC):
-    """What an actor that remembers, within episodes or of how it drew its actions, has beside `Actor`."""
+class Acting:
+    """An actor with the states of the environments that it acts in."""
 
-    @abstractmethod
-    def see_begins(self, begins: Mapping[str, NDArray[np.bool_]]) -> None:
-        """Is told before each call: task -> `(B,)`, which of its observations are the first of an episode."""
+    def __init__(self, actor: Actor, rows: Mapping[str, Rows]):
+        """Begins in environments that were just reset.
 
-    @abstractmethod
-    def start_recording(self) -> None:
-        """Keeps, from the next call on, what `write` will write."""
+        Args:
+            actor: Who acts.
+            rows: Task -> what its environments show.
+        """
+        self.actor = actor
+        self.state = {task: actor.first_state(task, len(row.is_first)) for task, row in rows.items()}
 
-    @abstractmethod
-    def write(self, fragments: Mapping[str, Fragment]) -> None:
-        """Ends the recording: adds it to each task's fragment, which has a row per call."""
-
-
-def ask(actor: Actor, envs: Mapping[str, TaskEnvs], epsilon: float, rng: np.random.Generator) -> Actions:
-    """The actions for the next step of some tasks' environments. Arguments as of `Actor`."""
-    if isinstance(actor, RememberingActor):
-        actor.see_begins({task: task_envs.begins for task, task_envs in envs.items()})
-    return actor({task: task_envs.observations for task, task_envs in envs.items()}, epsilon, rng)
+    def __call__(self, rows: Mapping[str, Rows], epsilon: float, rng: np.random.Generator) -> Acted:
+        """Acts for some of the tasks, or all. Arguments as of `Actor`."""
+        acted = self.actor(rows, {task: self.state[task] for task in rows}, epsilon, rng)
+        self.state.update(acted.state)
+        return acted
 
 
-def module_forward(module: Any) -> Forward:
-    """What an RLModule says when it acts: Q-values or logits over the common action set."""
-
-    def outputs(observations: torch.Tensor, tasks: tuple[str, ...]) -> torch.Tensor:
-        batch = {Columns.OBS: observations, TASKS: tasks}
-        result: torch.Tensor = module.forward_inference(batch)[Columns.ACTION_DIST_INPUTS]
-        return result
-
-    return outputs
+Forward = Callable[[Tensor, tuple[str, ...], Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Observations `(N, 1, B, *observation)`, the N tasks, states `(N, B, S)` and is_first `(N, 1, B)` bool, where
+the state is forgotten -> Q-values or logits `(N, B, A)` of the common actions, and the states afterwards."""
 
 
-class ModuleActor:
-    """Acts with one module for all the tasks that are mapped to it, in one forward."""
+class NetworkActor:
+    """Acts with one network for several tasks, in one forward.
+
+    Without `draws` it takes the best action, but for epsilon. With `draws` it draws actions from
+
+        mu(a|s) = (1 - epsilon) pi(a|s) + epsilon / n_i,    a one of the n_i legal actions,
+
+    and tells log mu(a|s) in the column `behaviour_log_probs`.
+    """
 
     def __init__(
         self,
         forward: Forward,
         spaces: SharedSpaces,
-        num_envs: int,
-        device: torch.device | str = "cpu",
         *,
+        state_size: int = 0,
+        device: torch.device | str = "cpu",
         draws: bool = False,
     ):
         """Makes an actor.
 
         Args:
-            forward: Gives the rows' Q-values or logits over the common action set, see `module_forward`.
-            spaces: The common spaces of the tasks that this module acts for.
-            num_envs: Environments per task, `B`.
-            device: Where the module is.
+            forward: The network.
+            spaces: The common spaces of the tasks that it acts for.
+            state_size: Of a recurrent state, S.
+            device: Where the network is.
             draws: Whether actions are drawn from the softmax of the legal values, instead of the best ones.
         """
         self._forward = forward
         self._spaces = spaces
-        self._num_envs = num_envs
+        self._state_size = state_size
         self._device = device
         self._draws = draws
-        self._layouts: dict[tuple[str, ...], RowLayout] = {}
+        self._layouts: dict[tuple[str, ...], _Layout] = {}
 
-    def __call__(self, observations: Observations, epsilon: float, rng: np.random.Generator) -> Actions:
-        """See `Actor`."""
-        layout = self._layout(observations)
-        layout.fill(observations)
-        with torch.inference_mode():
-            rows = torch.from_numpy(layout.input).to(self._device)
-            values = self._forward(rows, tuple(observations)).cpu().numpy()
-        values = values + layout.illegal
-        if self._draws:  # the largest of values with Gumbel noise is a draw from their softmax
-            values = values + rng.gumbel(size=values.shape)
-        common = values.argmax(axis=1)
+    def first_state(self, task: str, num_envs: int) -> Tensor:
+        """Zeros."""
+        return torch.zeros(num_envs, self._state_size, device=self._device)
+
+    def __call__(
+        self, rows: Mapping[str, Rows], state: State, epsilon: float, rng: np.random.Generator
+    ) -> Acted:
+        """Acts; see `Actor`."""
+        tasks = tuple(rows)  # a subset while an evaluation's last tasks finish
+        layout = self._layouts.get(tasks)
+        if layout is None:
+            layout = self._layouts[tasks] = _Layout(self._spaces, rows)
+        values, state = self._values(layout, tasks, rows, state)
+        if self._draws:
+            common, log_probs = _draw(values, layout.uniform, epsilon, rng)
+        else:
+            common, log_probs = values.argmax(axis=1), None
         own: NDArray[np.int64] = layout.own_actions[layout.rows, common]
-        if epsilon > 0.0:
+        if epsilon > 0.0 and not self._draws:
             random = (rng.random(len(own)) * layout.num_actions).astype(np.int64)
             own = np.where(rng.random(len(own)) < epsilon, random, own)
-        return dict(zip(observations, own.reshape(-1, self._num_envs), strict=True))
+        columns: dict[str, dict[str, NDArray[Any]]] = {}
+        if log_probs is not None:
+            parts = log_probs.reshape(len(tasks), -1)
+            columns = {task: {BEHAVIOUR_LOG_PROBS: part} for task, part in zip(tasks, parts, strict=True)}
+        return Acted(dict(zip(tasks, own.reshape(len(tasks), -1), strict=True)), state, columns)
 
-    def _layout(self, observations: Observations) -> RowLayout:
-        tasks = tuple(observations)  # a subset while an evaluation's last tasks finish
-        if tasks not in self._layouts:
-            self._layouts[tasks] = RowLayout.of(self._spaces, observations, self._num_envs)
-        return self._layouts[tasks]
+    def _values(
+        self, layout: "_Layout", tasks: tuple[str, ...], rows: Mapping[str, Rows], state: State
+    ) -> tuple[NDArray[Any], State]:
+        """Values of the common actions `(N * B, A)`, -inf at illegal ones, and the states afterwards."""
+        layout.fill(rows)
+        with torch.inference_mode():
+            observations = torch.from_numpy(layout.input).to(self._device)
+            states = torch.stack([state[task] for task in tasks])
+            is_first = torch.from_numpy(np.stack([row.is_first for row in rows.values()])).to(self._device)
+            values, after = self._forward(observations, tasks, states, is_first.unsqueeze(1))
+            if self._state_size:
+                state = dict(zip(tasks, after.unbind(), strict=True))
+            return values.flatten(0, 1).cpu().numpy() + layout.illegal, state
+
+
+class _Layout:
+    """The rows of one forward, N tasks of B environments each, and what each row's actions mean.
+
+    Attributes:
+        input: `(N, 1, B, *observation)`, zero where a task has fewer channels.
+        illegal: `(N * B, A)` float32, 0 or -inf, to add to values.
+        uniform: `(N * B, A)` probabilities of a uniformly random legal action.
+        own_actions: `(N * B, A)` the task's own index of each common action.
+        num_actions: `(N * B,)` how many actions the row's task has.
+        rows: `(N * B,)` 0, 1, 2, ...
+    """
+
+    def __init__(self, spaces: SharedSpaces, rows: Mapping[str, Rows]):
+        """Lays out rows like these."""
+        like = next(iter(rows.values())).observations
+        num_envs = len(like)
+        self._spaces = spaces
+        self.input = _zeros_like_order((len(rows), num_envs, *spaces.observation_space.shape), like)[:, None]
+        legal = np.stack([spaces.legal_actions[task] for task in rows])
+        own = np.stack([spaces.to_own(task, np.arange(spaces.num_actions)) for task in rows])
+        self.illegal = np.where(legal, 0.0, -np.inf).astype(np.float32).repeat(num_envs, axis=0)
+        self.uniform = (legal / legal.sum(axis=1, keepdims=True)).repeat(num_envs, axis=0)
+        self.own_actions = own.repeat(num_envs, axis=0)
+        self.num_actions = legal.sum(axis=1).repeat(num_envs)
+        self.rows = np.arange(len(self.own_actions))
+
+    def fill(self, rows: Mapping[str, Rows]) -> None:
+        """Writes the tasks' observations into `input`."""
+        for part, row in zip(self.input, rows.values(), strict=True):
+            self._spaces.pad(row.observations, out=part[0])
+
+
+def _zeros_like_order(shape: tuple[int, ...], like: NDArray[Any]) -> NDArray[Any]:
+    """Zeros `(N, *like)` with the dtype of `like` and its order of axes in memory: copied fastest."""
+    order = [0, *(axis + 1 for axis in axes_in_memory(like))]
+    return np.zeros([shape[axis] for axis in order], like.dtype).transpose(np.argsort(order))
+
+
+def _draw(
+    values: NDArray[Any], uniform: NDArray[np.float64], epsilon: float, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """One action of each row of logits `(R, A)`, never one whose probability is 0, and its log-probability.
+
+    In double precision, whose rounding no importance weight will show.
+    """
+    logits = values.astype(np.float64)
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    if epsilon > 0.0:
+        probabilities = (1.0 - epsilon) * probabilities + epsilon * uniform
+    cumulative = probabilities.cumsum(axis=1)
+    drawn = (cumulative > rng.random((len(cumulative), 1)) * cumulative[:, -1:]).argmax(axis=1)
+    log_probs = np.log(probabilities[np.arange(len(drawn)), drawn]).astype(np.float32)
+    return drawn, log_probs
 
 
 class JointActor:
@@ -186,34 +235,165 @@ class JointActor:
     def __init__(self, actors: Mapping[tuple[str, ...], Actor]):
         """Makes an actor from task names -> who acts for them."""
         self._actors = actors
+        self._actor_of = {task: actor for tasks, actor in actors.items() for task in tasks}
 
-    def __call__(self, observations: Observations, epsilon: float, rng: np.random.Generator) -> Actions:
-        """See `Actor`."""
-        actions: Actions = {}
+    def first_state(self, task: str, num_envs: int) -> Tensor:
+        """That of the task's actor."""
+        return self._actor_of[task].first_state(task, num_envs)
+
+    def __call__(
+        self, rows: Mapping[str, Rows], state: State, epsilon: float, rng: np.random.Generator
+    ) -> Acted:
+        """Acts; see `Actor`."""
+        parts = []
         for tasks, actor in self._actors.items():
-            mine = {task: observations[task] for task in tasks if task in observations}
+            mine = {task: rows[task] for task in tasks if task in rows}
             if mine:
-                actions |= actor(mine, epsilon, rng)
-        return actions
+                parts.append(actor(mine, state, epsilon, rng))
+        return _merged(parts)
 
 
 class ExpertActor:
-    """Acts with the tasks' experts, one forward per task."""
+    """Acts with the tasks' experts, one forward per task, and tells what they said as columns."""
 
-    def __init__(self, expert_outputs: Callable[[str, NDArray[Any]], NDArray[np.float32]]):
+    def __init__(self, experts: ExpertBank, columns: Collection[str] = ()):
         """Makes an actor of experts.
 
         Args:
-            expert_outputs: `(task, (B, *observation))` -> `(B, n)` Q-values or logits of the task's actions.
+            experts: The tasks' experts.
+            columns: Which of `expert_outputs` and `expert_features` it tells.
         """
-        self._expert_outputs = expert_outputs
+        self._experts = experts
+        self._columns = tuple(columns)
 
-    def __call__(self, observations: Observations, epsilon: float, rng: np.random.Generator) -> Actions:
-        """See `Actor`."""
-        return {
-            task: epsilon_greedy(self._expert_outputs(task, observation), epsilon, rng)
-            for task, observation in observations.items()
-        }
+    def first_state(self, task: str, num_envs: int) -> Tensor:
+        """Zeros."""
+        return torch.zeros(num_envs, self._experts[task].network.state_size)
+
+    def __call__(
+        self, rows: Mapping[str, Rows], state: State, epsilon: float, rng: np.random.Generator
+    ) -> Acted:
+        """Acts; see `Actor`."""
+        actions, after, columns = {}, {}, {}
+        for task, row in rows.items():
+            label = self._experts.label(task, row.observations[None], state[task], row.is_first[None])
+            actions[task] = epsilon_greedy(label.outputs[0], epsilon, rng)
+            after[task] = label.state
+            said = {EXPERT_OUTPUTS: label.outputs[0], EXPERT_FEATURES: label.features[0]}
+            columns[task] = {name: said[name] for name in self._columns}
+        return Acted(actions, after, columns)
+
+
+class ExpertLabels:
+    """Completes fragments with what the tasks' experts say of the rows in which they were not asked."""
+
+    def __init__(self, experts: ExpertBank, columns: Collection[str]):
+        """Labels for these experts.
+
+        Args:
+            experts: The tasks' experts.
+            columns: Which of `expert_outputs` and `expert_features` fragments get.
+        """
+        self._experts = experts
+        self._columns = tuple(columns)
+        self._state: dict[str, Tensor] = {}
+
+    def complete(self, fragment: Fragment) -> None:
+        """Asks the task's expert, in one forward, about all rows in which no environment was the expert's.
+
+        A recurrent expert, which `TakingTurns` asks in every row, goes over whole fragments.
+        """
+        is_recurrent = self._experts[fragment.task].network.state_size > 0
+        missing: Any = slice(None)
+        if (by_expert := fragment.columns.get(BY_EXPERT)) is not None:
+            missing = [] if is_recurrent else np.flatnonzero(~by_expert.any(axis=1))
+            if not len(missing):
+                return
+        state = self._state.get(fragment.task)
+        observations = fragment.observations[:-1][missing]
+        label = self._experts.label(fragment.task, observations, state, fragment.is_first[:-1][missing])
+        self._state[fragment.task] = label.state
+        said = {EXPERT_OUTPUTS: label.outputs, EXPERT_FEATURES: label.features}
+        for name in self._columns:
+            if name in fragment.columns:
+                fragment.columns[name][missing] = said[name]
+            else:
+                fragment.columns[name] = said[name]
+
+
+class TakingTurns:
+    """Expert or student, one of them from an episode's begin to its end: the behaviour policy.
+
+    Whose an episode is, is drawn when its environment is reset; a share of the expert that falls with time is
+    the beta of DAgger (Ross et al., 2011). Where either has no row of a task to act in, it is not asked,
+    unless it is recurrent. The column `by_expert` tells who acted. The student's state comes first.
+    """
+
+    def __init__(
+        self, student: Actor, expert: Actor, expert_share: Callable[[], float], rng: np.random.Generator
+    ):
+        """Makes an actor.
+
+        Args:
+            student: Acts in one part of the episodes.
+            expert: Acts in the other part.
+            expert_share: How large that is at the moment, in [0, 1].
+            rng: Where the draws come from.
+        """
+        self._student = student
+        self._expert = expert
+        self._expert_share = expert_share
+        self._rng = rng
+        self._by_expert: dict[str, NDArray[np.bool_]] = {}
+        self._student_size: dict[str, int] = {}
+
+    def first_state(self, task: str, num_envs: int) -> Tensor:
+        """The student's state, and after it the expert's."""
+        student = self._student.first_state(task, num_envs)
+        self._student_size[task] = student.shape[1]
+        return torch.cat([student, self._expert.first_state(task, num_envs).to(student.device)], dim=1)
+
+    def __call__(
+        self, rows: Mapping[str, Rows], state: State, epsilon: float, rng: np.random.Generator
+    ) -> Acted:
+        """Acts; see `Actor`."""
+        own = {task: state[task].tensor_split([self._student_size[task]], dim=1) for task in rows}
+        asked_student, asked_expert = {}, {}
+        for task, row in rows.items():
+            by_expert = self._draw(task, row.is_reset)
+            if not by_expert.all() or own[task][0].shape[1]:
+                asked_student[task] = row
+            if by_expert.any() or own[task][1].shape[1]:
+                asked_expert[task] = row
+        student = expert = Acted({}, {}, {})
+        if asked_student:
+            student = self._student(asked_student, {task: own[task][0] for task in rows}, epsilon, rng)
+        if asked_expert:
+            expert = self._expert(asked_expert, {task: own[task][1] for task in rows}, epsilon, rng)
+        actions, after, columns = {}, dict(state), {}
+        for task in rows:
+            by_expert = self._by_expert[task]
+            told = [acted for acted in (student, expert) if task in acted.actions]
+            actions[task] = told[0].actions[task]
+            if len(told) == 2:
+                actions[task] = np.where(by_expert, expert.actions[task], student.actions[task])
+            columns[task] = {
+                name: values for acted in told for name, values in acted.columns.get(task, {}).items()
+            }
+            columns[task][BY_EXPERT] = by_expert.copy()
+            if state[task].shape[1]:
+                parts = [student.state.get(task, own[task][0]), expert.state.get(task, own[task][1])]
+                after[task] = torch.cat([part.to(state[task].device) for part in parts], dim=1)
+        return Acted(actions, after, columns)
+
+    def _draw(self, task: str, is_reset: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Whose the rows are, drawn anew where an environment was reset."""
+        if task not in self._by_expert:
+            self._by_expert[task] = np.zeros(len(is_reset), np.bool_)
+        by_expert = self._by_expert[task]
+        if is_reset.any():
+            by_expert[is_reset] = self._rng.random(int(is_reset.sum())) < self._expert_share()
+        return by_expert
 
 
 class RandomActor:
@@ -223,12 +403,19 @@ class RandomActor:
         """Makes an actor from task -> number of actions."""
         self._num_actions = num_actions
 
-    def __call__(self, observations: Observations, epsilon: float, rng: np.random.Generator) -> Actions:
-        """See `Actor`; epsilon makes no difference."""
-        return {
-            task: rng.integers(0, self._num_actions[task], len(observation))
-            for task, observation in observations.items()
+    def first_state(self, task: str, num_envs: int) -> Tensor:
+        """None is needed: `(num_envs, 0)`."""
+        return torch.zeros(num_envs, 0)
+
+    def __call__(
+        self, rows: Mapping[str, Rows], state: State, epsilon: float, rng: np.random.Generator
+    ) -> Acted:
+        """Acts; epsilon makes no difference."""
+        actions = {
+            task: rng.integers(0, self._num_actions[task], len(row.observations))
+            for task, row in rows.items()
         }
+        return Acted(actions, state, {})
 
 
 def epsilon_greedy(values: NDArray[Any], epsilon: float, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -249,278 +436,10 @@ def epsilon_greedy(values: NDArray[Any], epsilon: float, rng: np.random.Generato
     return np.where(rng.random(len(values)) < epsilon, random, greedy)
 
 
-PolicyForward = Callable[
-    [torch.Tensor, tuple[str, ...], torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]
-]
-"""Observations `(N, 1, B, *observation)`, the N tasks, states `(N, B, S)` and begins `(N, 1, B)` bool (where
-the state is forgotten first) -> logits `(N, B, A)` over the common actions and the states afterwards."""
-
-
-class PolicyActor(RememberingActor):
-    """Acts for all its tasks in one forward: an `Actor`, and a `Behaviour` in which nobody else acts.
-
-    It remembers each environment's recurrent state, and draws its actions from
-
-        mu(a|s) = (1 - epsilon) pi(a|s) + epsilon / n_i,    a one of the n_i legal actions,
-
-    whose log mu(a|s) it records. A recorded state is the one from before row 0, not yet forgotten where row 0
-    begins an episode: a forward over the fragment that is told its `begins()` gives the logits again.
-    """
-
-    def __init__(
-        self,
-        forward: PolicyForward,
-        spaces: SharedSpaces,
-        num_envs: int,
-        state_size: int,
-        device: torch.device | str = "cpu",
-        *,
-        draws: bool,
-    ):
-        """Makes an actor.
-
-        Args:
-            forward: The policies, see `PolicyForward`.
-            spaces: The common spaces of its tasks.
-            num_envs: Environments per task, `B`.
-            state_size: Of a recurrent state, `S`; 0 without one.
-            device: Where the policies are.
-            draws: Whether pi is the softmax of the legal logits, or always the best action.
-        """
-        self._forward = forward
-        self._spaces = spaces
-        self._num_envs = num_envs
-        self._state_size = state_size
-        self._device = device
-        self._draws = draws
-        self._tasks = tuple(spaces.common_actions)
-        self._layouts: dict[tuple[str, ...], RowLayout] = {}
-        self._begins: dict[str, NDArray[np.bool_]] = {}
-        self._recorded: list[NDArray[np.float32]] | None = None
-        self.begin_anew()
-
-    def begin_anew(self) -> None:
-        """Tells that all environments were reset."""
-        self._states = torch.zeros(len(self._tasks), self._num_envs, self._state_size, device=self._device)
-
-    def end_episode(self, task: str, env: int) -> bool:
-        """Tells that an episode ended; returns whether an expert acted in it, which never does."""
-        return False
-
-    def see_begins(self, begins: Mapping[str, NDArray[np.bool_]]) -> None:
-        """See `RememberingActor`."""
-        self._begins = dict(begins)
-
-    def __call__(self, observations: Observations, epsilon: float, rng: np.random.Generator) -> Actions:
-        """See `Actor`."""
-        tasks = tuple(observations)  # a subset while an evaluation's last tasks finish
-        layout = self._layouts.get(tasks)
-        if layout is None:
-            layout = self._layouts[tasks] = RowLayout.of(self._spaces, observations, self._num_envs)
-        layout.fill(observations)
-        logits = self._logits(tasks, layout) + layout.illegal
-        probabilities = _softmax(logits) if self._draws else _greedy(logits)
-        if epsilon > 0.0:
-            probabilities = (1.0 - epsilon) * probabilities + epsilon * layout.uniform
-        common = _draw(probabilities, rng)
-        if self._recorded is not None:
-            log_probs = np.log(probabilities[layout.rows, common]).astype(np.float32)
-            self._recorded.append(log_probs.reshape(len(tasks), self._num_envs))
-        own = layout.own_actions[layout.rows, common].reshape(len(tasks), self._num_envs)
-        return dict(zip(tasks, own, strict=True))
-
-    def _logits(self, tasks: tuple[str, ...], layout: RowLayout) -> NDArray[np.float64]:
-        """`(N * B, A)`; the tasks' states move on."""
-        of_tasks = np.stack([self._begins.pop(task) for task in tasks])  # who forgets to tell is found out
-        with torch.inference_mode():
-            begins = torch.from_numpy(of_tasks).to(self._device).unsqueeze(1)
-            rows = torch.from_numpy(layout.input).to(self._device)
-            rows = rows.view(len(tasks), 1, self._num_envs, *rows.shape[1:])
-            if tasks == self._tasks:
-                logits, self._states = self._forward(rows, tasks, self._states, begins)
-            else:
-                index = torch.tensor([self._tasks.index(task) for task in tasks], device=self._device)
-                logits, states = self._forward(rows, tasks, self._states[index], begins)
-                self._states = self._states.index_copy(0, index, states)
-            return logits.flatten(0, 1).cpu().numpy().astype(np.float64)
-
-    def start_recording(self) -> None:
-        """See `RememberingActor`."""
-        self._recorded = []
-        self._first_states = self._states
-
-    def write(self, fragments: Mapping[str, Fragment]) -> None:
-        """See `RememberingActor`."""
-        log_probs, self._recorded = np.stack(self._recorded or []), None  # (T, N, B)
-        states = self._first_states.cpu().numpy()
-        for i, task in enumerate(self._tasks):
-            fragment = fragments[task]
-            fragment.labels = {**fragment.labels, BEHAVIOUR_LOG_PROBS: log_probs[:, i]}
-            fragment.state = states[i]
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of each row, `(N, A)`; in double precision, whose rounding no importance weight will show."""
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return probabilities
-
-
-def _greedy(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """All on the best of each row, `(N, A)`."""
-    probabilities = np.zeros_like(logits)
-    np.put_along_axis(probabilities, logits.argmax(axis=1, keepdims=True), 1.0, axis=1)
-    return probabilities
-
-
-def _draw(probabilities: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """One of each row, `(N, A)` -> `(N,)`; never one whose probability is 0."""
-    cumulative = probabilities.cumsum(axis=1)
-    drawn: NDArray[np.int64] = (cumulative > rng.random((len(cumulative), 1)) * cumulative[:, -1:]).argmax(
-        axis=1
-    )
-    return drawn
-
-
-class Behaviour:
-    """An actor that asks the expert in some episodes and the student in the others.
-
-    Whose an episode is, is drawn when it begins; a share of the expert that falls with time is the beta of
-    DAgger (Ross et al., 2011). Where neither has a task's row to act in, it is not asked for that task.
-    """
-
-    def __init__(
-        self, student: Actor, expert: Actor, expert_share: Callable[[], float], rng: np.random.Generator
-    ):
-        """Makes an actor.
-
-        Args:
-            student: Acts in one part of the episodes.
-            expert: Acts in the other part.
-            expert_share: How large that is at the moment, in [0, 1].
-            rng: Where the draws come from.
-        """
-        self._student = student
-        self._expert = expert
-        self._expert_share = expert_share
-        self._rng = rng
-        self._by_expert: dict[str, NDArray[np.bool_]] = {}
-
-    def __call__(self, observations: Observations, epsilon: float, rng: np.random.Generator) -> Actions:
-        """See `Actor`."""
-        for task, rows in observations.items():
-            if task not in self._by_expert:
-                self._by_expert[task] = self._draw(len(rows))
-        by_expert = self._by_expert
-        experts = self._expert(
-            {task: rows for task, rows in observations.items() if by_expert[task].any()}, epsilon, rng
-        )
-        students = self._student(
-            {task: rows for task, rows in observations.items() if not by_expert[task].all()}, epsilon, rng
-        )
-        mixed = {
-            task: np.where(by_expert[task], experts[task], students[task])
-            for task in experts.keys() & students.keys()
-        }
-        return {**students, **experts, **mixed}
-
-    def end_episode(self, task: str, env: int) -> bool:
-        """Draws whose the next episode of an environment is; returns whether the last was the expert's."""
-        by_expert = self._by_expert[task]
-        was_by_expert = bool(by_expert[env])
-        by_expert[env] = self._draw(1)[0]
-        return was_by_expert
-
-    def begin_anew(self) -> None:
-        """Tells that all environments were reset."""
-        self._by_expert.clear()
-
-    def _draw(self, num_episodes: int) -> NDArray[np.bool_]:
-        return self._rng.random(num_episodes) < self._expert_share()
-
-
-class RunnerActors:
-    """Who acts, in training and in evaluation.
-
-    Attributes:
-        random: The yardstick.
-        student: The modules that act for the tasks, greedily but for epsilon.
-        behaviour: Expert and student in training; the latter draws its actions where the config says so.
-            Experts are modules that learn where the config has such, else those from files.
-        beside: Who is evaluated beside the student: under `EXPERT`, experts that learn.
-    """
-
-    def __init__(
-        self,
-        config: Any,
-        modules: Any,
-        device: torch.device | str,
-        *,
-        expert_outputs: Callable[[str, NDArray[Any]], NDArray[np.float32]],
-        expert_share: Callable[[], float],
-        rng: np.random.Generator,
-    ):
-        """Makes them.
-
-        Args:
-            config: The runner's.
-            modules: Module id -> RLModule.
-            device: Where the modules are.
-            expert_outputs: What experts from files say, see `ExpertActor`.
-            expert_share: Share of the training episodes that experts act at the moment; 0 in evaluation.
-            rng: Where the draws of who acts an episode come from.
-        """
-        self._config, self._modules, self._device = config, modules, device
-        students = dict.fromkeys(config.policy_mapping_fn(task, None) for task in config.task_set)
-        experts = dict.fromkeys(config.expert_modules.values())
-        draws = config.samples_actions and config.explore and not config.in_evaluation
-        self.random = RandomActor({name: task.num_actions for name, task in config.task_set.items()})
-        self.student: Actor = self._of_modules(students)
-        expert: Actor = self._of_modules(experts) if experts else ExpertActor(expert_outputs)
-        exploring = self._of_modules(students, draws=True) if draws else self.student
-        self.behaviour = Behaviour(exploring, expert, expert_share, rng)
-        self.beside: Mapping[str, Actor] = {EXPERT: expert} if experts else {}
-
-    def _of_modules(self, module_ids: Iterable[str], *, draws: bool = False) -> JointActor:
-        return JointActor(
-            {
-                self._config.tasks_of_module(module_id): ModuleActor(
-                    module_forward(self._modules[module_id]),
-                    self._config.module_spaces(module_id),
-                    self._config.num_envs_per_task,
-                    self._device,
-                    draws=draws,
-                )
-                for module_id in module_ids
-            }
-        )
-
-
-class PolicyRunnerActors:
-    """Who acts where the tasks' policies are stochastic, perhaps recurrent, and have parts in common.
-
-    They are asked all at once, so `modules` is a MultiRLModule that has, for all tasks,
-
-        task_forward: See `PolicyForward`.
-        distilled_forward: As well, where a distilled policy is evaluated.
-        state_size: Of a recurrent state.
-
-    Attributes:
-        random: The yardstick.
-        student: The tasks' policies, drawn from where the config's `explore` says so, in evaluation too.
-        behaviour: The same.
-        beside: Who is evaluated beside them: under `DISTILLED`, the distilled policy on every task.
-    """
-
-    def __init__(self, config: Any, modules: Any, device: torch.device | str, **_: Any):
-        """Makes them. Arguments as of `RunnerActors`; there are no experts."""
-        spaces, num_envs, draws = config.task_set.shared(), config.num_envs_per_task, bool(config.explore)
-
-        def actor(forward: PolicyForward) -> PolicyActor:
-            return PolicyActor(forward, spaces, num_envs, modules.state_size, device, draws=draws)
-
-        self.random = RandomActor({name: task.num_actions for name, task in config.task_set.items()})
-        self.student = self.behaviour = actor(modules.task_forward)
-        self.beside: Mapping[str, Actor] = (
-            {DISTILLED: actor(modules.distilled_forward)} if config.evaluates_distilled else {}
-        )
+def _merged(parts: Iterable[Acted]) -> Acted:
+    actions, state, columns = {}, {}, {}
+    for part in parts:
+        actions |= part.actions
+        state |= part.state
+        columns |= part.columns
+    return Acted(actions, state, columns)

@@ -1,6 +1,6 @@
 """An RLlib EnvRunner that steps all tasks side by side and returns columns, not lists of episodes."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any, cast
 
@@ -16,23 +16,235 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.framework import get_device
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, SAMPLE_TIMER, WEIGHTS_SEQ_NO
 
-from rllib_distill.env_runner.actors import Actor, RememberingActor, ask
+from rllib_distill.env_runner.actors import Acting, Actor, RandomActor
 from rllib_distill.env_runner.episode_metrics import EpisodeMetrics
-from rllib_distill.env_runner.labels import Labels
 from rllib_distill.env_runner.play import EpochReturns, Play, Played, play_episodes, play_steps
 from rllib_distill.env_runner.task_envs import EpisodeReturns, TaskEnvs, make_task_envs
-from rllib_distill.replay.fragment import Fragment
-from rllib_distill.replay.host_buffers import keep_large_tensors_cheap
+from rllib_distill.replay.fragment import BY_EXPERT, Fragment
+from rllib_distill.replay.host_buffers import tune_process
 
 
-class RunnerState(Checkpointable):
-    """Half of `MultiTaskEnvRunner`, which sets the attributes."""
+class MultiTaskEnvRunner(EnvRunner, Checkpointable):
+    """Plays every task in a gymnasium vector env of its own, in lock step.
 
-    config: Any
-    module: MultiRLModule | None
-    num_env_steps_sampled_lifetime: int
-    _device: Any
-    _weights_seq_no: int
+    Each step is one batched forward per acting module over the rows of all tasks mapped to it. `sample()`
+    returns one `Fragment` per task, labelled by the task's expert where there are experts, so every learner
+    that gets a sample sees every task. `sample(num_episodes=n)` plays n whole episodes of each task for their
+    returns and records nothing else.
+
+    Asks of its config, besides RLlib's own settings, what `MultiTaskConfig` has: the tasks (`task_set`,
+    `num_envs_per_task`), the numbers to explore by (`epsilon_at`, `evaluation_epsilon`, `expert_share_at`)
+    and who plays (`load_experts`, `make_behaviour`, `make_evaluated_policies`, `make_labels`).
+    """
+
+    def __init__(self, config: Any, **kwargs: Any):
+        """Makes environments and modules; see RLlib's EnvRunner for the arguments."""
+        super().__init__(config=config, **kwargs)
+        if self.config.tune_process:
+            tune_process(compiles=self.config.torch_compile_worker)
+        self._callbacks = [cls() for cls in _as_list(self.config.callbacks_class)]
+        self._rng = np.random.default_rng(self._seed)
+        self._behaviour_rng = self._rng.spawn(1)[0]  # so that its draws don't shift those of the exploration
+        self._device = get_device(
+            self.config, self.config.num_gpus_per_env_runner if self.worker_index else 0
+        )
+        self._tasks = self.config.task_set
+        self._envs: dict[str, TaskEnvs] = {}
+        self.module: MultiRLModule | None = None
+        self._weights_seq_no = 0
+        self.progress = 0.0  # the share of the run that is done, as the driver last said
+        self._episodes = EpisodeMetrics(self.metrics, self.config)
+        self.make_module()
+        self._evaluated: dict[str, Actor] = self.config.make_evaluated_policies(self.module, self._device)
+        if self.worker_index or self.config.num_env_runners == 0:
+            self.make_env()  # a local runner beside remote ones makes them when it is asked to play
+
+    # -- playing -------------------------------------------------------------------------------------------
+
+    def sample(
+        self,
+        *,
+        num_timesteps: int | None = None,
+        num_episodes: int | None = None,
+        explore: bool | None = None,
+        random_actions: bool = False,
+        force_reset: bool = False,
+        **_: Any,
+    ) -> list[Any]:
+        """Plays.
+
+        Args:
+            num_timesteps: Env steps over all tasks, rounded up to whole rows; by default
+                `rollout_fragment_length` rows of every environment.
+            num_episodes: Instead, whole episodes per task, started anew and spread evenly over the task's
+                environments (taking the first to finish would favour short ones).
+            explore: Whether with the exploration epsilon (default: the config's `explore`, and not in
+                evaluation) or with `evaluation_epsilon`.
+            random_actions: Whether to act uniformly at random instead.
+            force_reset: Whether to begin with new episodes.
+
+        In evaluation, `num_timesteps` makes an epoch of new episodes, of which those count that end in time;
+        with `evaluation_duration="auto"`, which asks for a bit at a time, episodes go on from call to call.
+
+        Returns:
+            A `Fragment` per task, or an `EpisodeReturns` per task.
+
+        Raises:
+            ValueError: If both amounts are given.
+        """
+        if num_timesteps is not None and num_episodes is not None:
+            raise ValueError(
+                f"Give either num_timesteps or num_episodes, not both: {num_timesteps=}, {num_episodes=}."
+            )
+        if not self._envs:
+            self.make_env()
+        if explore is None:
+            explore = self.config.explore and not self.config.in_evaluation and num_episodes is None
+        epsilon = self._epsilon(explore)
+        policies = {"random": self._random} if random_actions else self._evaluated
+        with self.metrics.log_time(SAMPLE_TIMER):
+            if num_episodes is not None:
+                samples: list[Any] = self._sample_episodes(num_episodes, epsilon, policies)
+            elif num_timesteps is not None and self._plays_epochs:
+                samples = self._sample_epoch(num_timesteps, epsilon, policies)
+            else:
+                acting = Acting(self._random, self._envs) if random_actions else self._behaviour
+                samples = self._sample_fragments(self._num_rows(num_timesteps), epsilon, acting, force_reset)
+        make_callback(
+            "on_sample_end",
+            callbacks_objects=self._callbacks,
+            callbacks_functions=self.config.callbacks_on_sample_end,
+            kwargs={"env_runner": self, "metrics_logger": self.metrics, "samples": samples},
+        )
+        return samples
+
+    def _sample_fragments(
+        self, steps: int, epsilon: float, acting: Acting, force_reset: bool
+    ) -> list[Fragment]:
+        if force_reset:
+            self._reset_envs()
+        fragments = {
+            task: envs.new_fragment(task, self.worker_index or 0, steps) for task, envs in self._envs.items()
+        }
+        for task, fragment in fragments.items():
+            fragment.state = acting.state[task].cpu().numpy()
+        for t in range(steps):
+            acted = acting(self._envs, epsilon, self._rng)
+            for task, envs in self._envs.items():
+                envs.send(acted.actions[task])
+            for task, envs in self._envs.items():
+                columns = acted.columns.get(task, {})
+                for name, values in columns.items():
+                    fragments[task].write(t, name, values)
+                for episode in envs.receive(fragments[task], t):
+                    by_expert = BY_EXPERT in columns and bool(columns[BY_EXPERT][episode.env])
+                    self._episodes.add(task, episode, by_expert=by_expert)
+        for fragment in fragments.values():
+            if self._labels is not None and not self.config.in_evaluation:
+                self._labels.complete(fragment)
+            fragment.columns.pop(BY_EXPERT, None)
+        steps_of = {task: fragment.env_steps() for task, fragment in fragments.items()}
+        self._episodes.count_steps(steps_of)
+        # The driver's count of all runners comes once per iteration; epsilon's schedule can't wait for it.
+        self.num_env_steps_sampled_lifetime += sum(steps_of.values()) * (self.config.num_env_runners or 1)
+        return list(fragments.values())
+
+    def _sample_episodes(
+        self, num_episodes: int, epsilon: float, policies: Mapping[str, Actor]
+    ) -> list[EpisodeReturns]:
+        """Whoever is evaluated beside the first policy plays as many episodes, for the metrics only."""
+        (_, first), *beside = policies.items()
+        episodes = self._play_anew(play_episodes, num_episodes, epsilon, first)
+        for task, finished in episodes.items():
+            self._episodes.add_evaluation(task, finished)
+        for name, policy in beside:
+            for task, finished in self._play_anew(play_episodes, num_episodes, epsilon, policy).items():
+                self._episodes.add_evaluation_beside(name, task, finished)
+        samples = [EpisodeReturns.of(task, finished) for task, finished in episodes.items()]
+        self._episodes.count_steps({sample.task: sample.env_steps() for sample in samples})
+        return samples
+
+    @property
+    def _plays_epochs(self) -> bool:
+        return bool(self.config.in_evaluation) and self.config.evaluation_duration != "auto"
+
+    def _sample_epoch(
+        self, num_timesteps: int, epsilon: float, policies: Mapping[str, Actor]
+    ) -> list[EpochReturns]:
+        (_, first), *beside = policies.items()
+        share = -(-num_timesteps // len(self._envs))
+        epochs = self._play_anew(play_steps, share, epsilon, first)
+        for task, epoch in epochs.items():
+            if epoch.finished:  # a piece of a game has no score
+                self._episodes.add_evaluation(task, epoch.episodes)
+        for name, policy in beside:
+            for task, epoch in self._play_anew(play_steps, share, epsilon, policy).items():
+                self._episodes.add_evaluation_beside(name, task, epoch.episodes if epoch.finished else ())
+        self._episodes.count_steps({task: epoch.steps for task, epoch in epochs.items()})
+        return [epoch.returns(task) for task, epoch in epochs.items()]
+
+    def _play_anew(self, play: Play[Played], amount: int, epsilon: float, actor: Actor) -> dict[str, Played]:
+        """Plays new episodes, and leaves none that was begun: it must not go on at another epsilon."""
+        self._reset_envs()
+        played = play(self._envs, actor, amount, epsilon, self._rng)
+        self._reset_envs()
+        return played
+
+    def _epsilon(self, explore: bool) -> float:
+        if not explore:
+            return float(self.config.evaluation_epsilon)
+        return float(self.config.epsilon_at(self.num_env_steps_sampled_lifetime, self.progress))
+
+    def _expert_share(self) -> float:
+        if self.config.in_evaluation:
+            return 0.0
+        return float(self.config.expert_share_at(self.num_env_steps_sampled_lifetime, self.progress))
+
+    def _num_rows(self, num_timesteps: int | None) -> int:
+        if num_timesteps is None:
+            return int(self.config.get_rollout_fragment_length(self.worker_index or 0))
+        return max(1, -(-num_timesteps // (len(self._envs) * int(self.config.num_envs_per_task))))
+
+    # -- environments, and who plays in them ---------------------------------------------------------------
+
+    def make_env(self) -> None:
+        """Makes (again) all tasks' vector envs; the next sample starts with new episodes."""
+        self.stop()
+        self._envs = make_task_envs(self._tasks, self.config.num_envs_per_task, self._seed)
+        self.env = self._envs
+        actor = self.config.make_behaviour(
+            self.module,
+            self._experts,
+            device=self._device,
+            expert_share=self._expert_share,
+            rng=self._behaviour_rng,
+        )
+        self._behaviour = Acting(actor, self._envs)
+        self._labels = self.config.make_labels(self._experts)
+
+    @cached_property
+    def _experts(self) -> Any:
+        """The experts that label and may act: frozen, in no state and no weight sync."""
+        return self.config.load_experts()
+
+    @cached_property
+    def _random(self) -> RandomActor:
+        return RandomActor({name: task.num_actions for name, task in self._tasks.items()})
+
+    def _reset_envs(self) -> None:
+        for envs in self._envs.values():
+            envs.reset()
+
+    # -- RLlib's EnvRunner ---------------------------------------------------------------------------------
+
+    def sample_get_state_and_metrics(self, *, progress: float = 0.0) -> Any:
+        """RLlib's.
+
+        Args:
+            progress: The share of the run that is done, for schedules.
+        """
+        self.progress = progress
+        return super().sample_get_state_and_metrics()
 
     def make_module(self) -> None:
         """Builds the inference-only modules."""
@@ -91,230 +303,6 @@ class RunnerState(Checkpointable):
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
         """See RLlib's Checkpointable."""
         return [(COMPONENT_RL_MODULE, self.module)]
-
-
-class MultiTaskEnvRunner(RunnerState, EnvRunner):
-    """Plays every task in a gymnasium vector env of its own, in lock step.
-
-    Each step is one batched forward per acting module over the rows of all tasks mapped to it. `sample()`
-    returns one `Fragment` per task, labelled by the task's expert where there are experts, so every learner
-    that gets a sample sees every task. `sample(num_episodes=n)` plays n whole episodes of each task for their
-    returns and records nothing else.
-
-    Asks of its config, besides RLlib's own settings, what `MultiTaskConfig` has: `task_set`,
-    `module_spaces(module_id)`, `tasks_of_module(module_id)`, `num_envs_per_task`, `evaluation_epsilon`,
-    `epsilon_at(env_steps, progress)`, `expert_share_at(env_steps, progress)`, `expert_modules`,
-    `samples_actions`, `load_experts()`, `label_columns`, `imitation_reward_tau(task)`,
-    `runner_actors_class` and `evaluates_distilled`.
-    """
-
-    def __init__(self, config: Any, **kwargs: Any):
-        """Makes environments and modules; see RLlib's EnvRunner for the arguments."""
-        super().__init__(config=config, **kwargs)
-        keep_large_tensors_cheap()
-        self._callbacks = [cls() for cls in _as_list(self.config.callbacks_class)]
-        self._rng = np.random.default_rng(self._seed)
-        self._device = get_device(
-            self.config, self.config.num_gpus_per_env_runner if self.worker_index else 0
-        )
-        self._tasks = self.config.task_set
-        self._envs: dict[str, TaskEnvs] = {}
-        self.module: MultiRLModule | None = None
-        self._weights_seq_no = 0
-        self.progress = 0.0  # the share of the run that is done, as the driver last said
-        self._episodes = EpisodeMetrics(self.metrics, self.config)
-        self._labels = Labels(
-            lambda task, observations: self.experts.label(task, observations),  # loaded when first needed
-            self.config.label_columns,
-            self.config.imitation_reward_tau,
-        )
-        self.make_module()
-        self._actors = self.config.runner_actors_class(
-            self.config,
-            self.module,
-            self._device,
-            expert_outputs=self._labels.outputs,
-            expert_share=self._expert_share,
-            rng=self._rng.spawn(1)[0],  # so that its draws do not shift those of the exploration
-        )
-        if self.worker_index or self.config.num_env_runners == 0:
-            self.make_env()  # a local runner beside remote ones makes them when it is asked to play
-
-    # -- playing -------------------------------------------------------------------------------------------
-
-    def sample(
-        self,
-        *,
-        num_timesteps: int | None = None,
-        num_episodes: int | None = None,
-        explore: bool | None = None,
-        random_actions: bool = False,
-        force_reset: bool = False,
-        **_: Any,
-    ) -> list[Any]:
-        """Plays.
-
-        Args:
-            num_timesteps: Env steps over all tasks, rounded up to whole rows; by default
-                `rollout_fragment_length` rows of every environment.
-            num_episodes: Instead, whole episodes per task, started anew and spread evenly over the task's
-                environments (taking the first to finish would favour short ones).
-            explore: Whether with the exploration epsilon (default: the config's `explore`, and not in
-                evaluation) or with `evaluation_epsilon`.
-            random_actions: Whether to act uniformly at random instead.
-            force_reset: Whether to begin with new episodes.
-
-        In evaluation, `num_timesteps` makes an epoch of new episodes, of which those count that end in time;
-        with `evaluation_duration="auto"`, which asks for a bit at a time, episodes go on from call to call.
-
-        Returns:
-            A `Fragment` per task, or an `EpisodeReturns` per task.
-
-        Raises:
-            ValueError: If both amounts are given.
-        """
-        if num_timesteps is not None and num_episodes is not None:
-            raise ValueError(
-                f"Give either num_timesteps or num_episodes, not both: {num_timesteps=}, {num_episodes=}."
-            )
-        if not self._envs:
-            self.make_env()
-        if explore is None:
-            explore = self.config.explore and not self.config.in_evaluation and num_episodes is None
-        epsilon = self._epsilon(explore)
-        actor = self._actors.random if random_actions else self._actors.student
-        with self.metrics.log_time(SAMPLE_TIMER):
-            if num_episodes is not None:
-                samples: list[Any] = self._sample_episodes(num_episodes, epsilon, actor)
-            elif num_timesteps is not None and self._plays_epochs:
-                samples = self._sample_epoch(num_timesteps, epsilon, actor)
-            else:
-                actor = self._actors.random if random_actions else self._actors.behaviour
-                samples = self._sample_fragments(self._num_rows(num_timesteps), epsilon, actor, force_reset)
-        make_callback(
-            "on_sample_end",
-            callbacks_objects=self._callbacks,
-            callbacks_functions=self.config.callbacks_on_sample_end,
-            kwargs={"env_runner": self, "metrics_logger": self.metrics, "samples": samples},
-        )
-        return samples
-
-    def _sample_fragments(
-        self, steps: int, epsilon: float, actor: Actor, force_reset: bool
-    ) -> list[Fragment]:
-        if force_reset:
-            self._reset_envs()
-        fragments = {
-            task: envs.new_fragment(task, self.worker_index or 0, steps) for task, envs in self._envs.items()
-        }
-        behaviour = self._actors.behaviour
-        is_behaviour = actor is behaviour
-        self._labels.begin()
-        if isinstance(actor, RememberingActor):
-            actor.start_recording()
-        for t in range(steps):
-            self._labels.row = t
-            actions = ask(actor, self._envs, epsilon, self._rng)
-            for task, envs in self._envs.items():
-                envs.send(actions[task])
-            for task, envs in self._envs.items():
-                for episode in envs.receive(fragments[task], t):
-                    by_expert = is_behaviour and behaviour.end_episode(task, episode.env)
-                    self._episodes.add(task, episode, by_expert=by_expert)
-        if isinstance(actor, RememberingActor):
-            actor.write(fragments)
-        if not self.config.in_evaluation:
-            for fragment in fragments.values():
-                self._labels.write(fragment)
-        steps_of = {task: fragment.env_steps() for task, fragment in fragments.items()}
-        self._episodes.count_steps(steps_of)
-        # The driver's count of all runners comes once per iteration; epsilon's schedule can't wait for it.
-        self.num_env_steps_sampled_lifetime += sum(steps_of.values()) * (self.config.num_env_runners or 1)
-        return list(fragments.values())
-
-    def _sample_episodes(self, num_episodes: int, epsilon: float, actor: Actor) -> list[EpisodeReturns]:
-        """Who is evaluated beside the student plays as many episodes, for the metrics only."""
-        episodes = self._play_anew(play_episodes, num_episodes, epsilon, actor)
-        for task, finished in episodes.items():
-            self._episodes.add_evaluation(task, finished)
-        for player, other in self._beside(actor):
-            for task, finished in self._play_anew(play_episodes, num_episodes, epsilon, other).items():
-                self._episodes.add_evaluation_beside(player, task, finished)
-        samples = [EpisodeReturns.of(task, finished) for task, finished in episodes.items()]
-        self._episodes.count_steps({sample.task: sample.env_steps() for sample in samples})
-        return samples
-
-    @property
-    def _plays_epochs(self) -> bool:
-        return bool(self.config.in_evaluation) and self.config.evaluation_duration != "auto"
-
-    def _sample_epoch(self, num_timesteps: int, epsilon: float, actor: Actor) -> list[EpochReturns]:
-        share = -(-num_timesteps // len(self._envs))
-        epochs = self._play_anew(play_steps, share, epsilon, actor)
-        for task, epoch in epochs.items():
-            if epoch.finished:  # a piece of a game has no score
-                self._episodes.add_evaluation(task, epoch.episodes)
-        for player, other in self._beside(actor):
-            for task, epoch in self._play_anew(play_steps, share, epsilon, other).items():
-                self._episodes.add_evaluation_beside(player, task, epoch.episodes if epoch.finished else ())
-        self._episodes.count_steps({task: epoch.steps for task, epoch in epochs.items()})
-        return [epoch.returns(task) for task, epoch in epochs.items()]
-
-    def _beside(self, actor: Actor) -> Iterable[tuple[str, Actor]]:
-        """Who else is evaluated: nobody beside random play."""
-        return self._actors.beside.items() if actor is self._actors.student else ()
-
-    def _play_anew(self, play: Play[Played], amount: int, epsilon: float, actor: Actor) -> dict[str, Played]:
-        """Plays new episodes, and leaves none that was begun: it must not go on at another epsilon."""
-        self._reset_envs()
-        played = play(self._envs, lambda envs: ask(actor, envs, epsilon, self._rng), amount)
-        self._reset_envs()
-        return played
-
-    def _epsilon(self, explore: bool) -> float:
-        if not explore:
-            return float(self.config.evaluation_epsilon)
-        return float(self.config.epsilon_at(self.num_env_steps_sampled_lifetime, self.progress))
-
-    def _expert_share(self) -> float:
-        if self.config.in_evaluation:
-            return 0.0
-        return float(self.config.expert_share_at(self.num_env_steps_sampled_lifetime, self.progress))
-
-    def _num_rows(self, num_timesteps: int | None) -> int:
-        if num_timesteps is None:
-            return int(self.config.get_rollout_fragment_length(self.worker_index or 0))
-        return max(1, -(-num_timesteps // (len(self._envs) * int(self.config.num_envs_per_task))))
-
-    # -- environments, experts -----------------------------------------------------------------------------
-
-    def make_env(self) -> None:
-        """Makes (again) all tasks' vector envs; the next sample starts with new episodes."""
-        self.stop()
-        self._envs = make_task_envs(self._tasks, self.config.num_envs_per_task, self._seed)
-        self.env = self._envs
-        self._actors.behaviour.begin_anew()
-
-    @cached_property
-    def experts(self) -> Any:
-        """The experts that label and may act: frozen, in no state and no weight sync."""
-        return self.config.load_experts()
-
-    def _reset_envs(self) -> None:
-        for envs in self._envs.values():
-            envs.reset()
-        self._actors.behaviour.begin_anew()
-
-    # -- RLlib's EnvRunner ---------------------------------------------------------------------------------
-
-    def sample_get_state_and_metrics(self, *, progress: float = 0.0) -> Any:
-        """RLlib's.
-
-        Args:
-            progress: The share of the run that is done, for schedules.
-        """
-        self.progress = progress
-        return super().sample_get_state_and_metrics()
 
     def get_metrics(self) -> Any:
         """Reduced metrics of the episodes that ended and the steps made since the last call."""

@@ -4,14 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rllib_distill.env_runner.actors import Actions
+import numpy as np
+
+from rllib_distill.env_runner.actors import Acting, Actor
 from rllib_distill.env_runner.task_envs import Episode, EpisodeReturns, TaskEnvs
 
-Act = Callable[[Mapping[str, TaskEnvs]], Actions]
-"""Task -> its environments, of the tasks that are not done, to task -> actions for their next step."""
-
 Played = TypeVar("Played")
-Play = Callable[[Mapping[str, TaskEnvs], Act, int], dict[str, Played]]
+Play = Callable[[Mapping[str, TaskEnvs], Actor, int, float, np.random.Generator], dict[str, Played]]
 """`play_episodes` or `play_steps`."""
 
 
@@ -45,7 +44,9 @@ class Epoch:
         return EpochReturns.of(task, self.episodes, steps=self.steps, finished=self.finished)
 
 
-def play_episodes(envs: Mapping[str, TaskEnvs], act: Act, num_episodes: int) -> dict[str, list[Episode]]:
+def play_episodes(
+    envs: Mapping[str, TaskEnvs], actor: Actor, num_episodes: int, epsilon: float, rng: np.random.Generator
+) -> dict[str, list[Episode]]:
     """Plays whole episodes of every task, from environments that were just reset.
 
     Every environment has its quota, the same for all (+ 1 for the first few): to take the first episodes that
@@ -53,8 +54,10 @@ def play_episodes(envs: Mapping[str, TaskEnvs], act: Act, num_episodes: int) -> 
 
     Args:
         envs: Task -> its environments.
-        act: Who acts.
+        actor: Who acts.
         num_episodes: Per task.
+        epsilon: Probability of a random action.
+        rng: Where chance comes from.
 
     Returns:
         Task -> `num_episodes` episodes.
@@ -64,9 +67,10 @@ def play_episodes(envs: Mapping[str, TaskEnvs], act: Act, num_episodes: int) -> 
         task: [num_episodes // e.num_envs + (b < num_episodes % e.num_envs) for b in range(e.num_envs)]
         for task, e in envs.items()
     }
+    acting = Acting(actor, envs)
     active = dict(envs) if num_episodes > 0 else {}
     while active:
-        actions = act(active)
+        actions = acting(active, epsilon, rng).actions
         for task, task_envs in list(active.items()):
             for episode in task_envs.step(actions[task]):
                 if left[task][episode.env]:
@@ -77,7 +81,9 @@ def play_episodes(envs: Mapping[str, TaskEnvs], act: Act, num_episodes: int) -> 
     return episodes
 
 
-def play_steps(envs: Mapping[str, TaskEnvs], act: Act, num_steps: int) -> dict[str, Epoch]:
+def play_steps(
+    envs: Mapping[str, TaskEnvs], actor: Actor, num_steps: int, epsilon: float, rng: np.random.Generator
+) -> dict[str, Epoch]:
     """Plays an epoch of every task, from environments that were just reset, as Actor-Mimic's authors do.
 
     The episodes that end within the epoch count, and those that its end cuts off do not; where no episode of
@@ -87,9 +93,11 @@ def play_steps(envs: Mapping[str, TaskEnvs], act: Act, num_steps: int) -> dict[s
 
     Args:
         envs: Task -> its environments.
-        act: Who acts.
+        actor: Who acts.
         num_steps: Per task, at least 1; rounded up to the same number for each of its environments. Rows that
             merely reset an environment are no steps.
+        epsilon: Probability of a random action.
+        rng: Where chance comes from.
 
     Returns:
         Task -> its epoch.
@@ -98,8 +106,9 @@ def play_steps(envs: Mapping[str, TaskEnvs], act: Act, num_steps: int) -> dict[s
     left = {task: [share[task]] * task_envs.num_envs for task, task_envs in envs.items()}
     ended: dict[str, list[Episode]] = {task: [] for task in envs}
     epochs: dict[str, Epoch] = {}
+    acting = Acting(actor, envs)
     while active := {task: task_envs for task, task_envs in envs.items() if task not in epochs}:
-        actions = act(active)
+        actions = acting(active, epsilon, rng).actions
         for task, task_envs in active.items():
             for episode in task_envs.step(actions[task]):
                 in_time = episode.length <= left[task][episode.env]

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from rllib_distill.replay.fragment import Fragment
 from rllib_distill.tasks import TaskSet
 
-EXPERT = "expert"
-DISTILLED = "distilled"
-"""Who may be evaluated beside the student: experts that learn, a distilled policy beside tasks' own."""
+POLICY, EXPERT, DISTILLED = "policy", "expert", "distilled"
+"""Who may be evaluated: the student or the tasks' policies, experts that learn, a distilled policy."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,9 @@ class TaskEnvs:
 
     Attributes:
         observations: `(B, *observation)`, the current ones.
-        begins: `(B,)` bool, which of them are the first of an episode, as the learner sees episodes: a memory
-            begins anew after each of `training_terminations`.
+        is_first: `(B,)` bool, which of them are the first of an episode, as the learner sees episodes: a
+            recurrent state begins anew after each of `training_terminations`.
+        is_reset: `(B,)` bool, which of them are the first since the environment's reset: of a game.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]):
@@ -78,7 +78,8 @@ class TaskEnvs:
         self._resets_next_step = mode == AutoresetMode.NEXT_STEP
         self._is_asynchronous = hasattr(env, "step_async")
         self.observations: NDArray[Any] = np.empty(0)
-        self.begins = np.ones(self.num_envs, np.bool_)
+        self.is_first = np.ones(self.num_envs, np.bool_)
+        self.is_reset = self.is_first
         self._actions: NDArray[np.int64] = np.zeros(self.num_envs, np.int64)
         self._ended = np.zeros(self.num_envs, np.bool_)
         self._returns = np.zeros(self.num_envs)
@@ -89,16 +90,18 @@ class TaskEnvs:
         """Starts new episodes everywhere; the clock jumps, so that replay sees the gap."""
         self.observations, _ = self.env.reset(seed=seed)
         self._ended = np.zeros(self.num_envs, np.bool_)
-        self.begins = np.ones(self.num_envs, np.bool_)
+        self.is_first = self.is_reset = np.ones(self.num_envs, np.bool_)
         self._returns[:] = 0.0
         self._lengths[:] = 0
         self.clock += 1
 
-    def new_fragment(self, task: str, source: int, steps: int) -> Fragment:
+    def new_fragment(self, task: str, env_runner_index: int, steps: int) -> Fragment:
         """An empty fragment that begins with the current observations."""
-        fragment = Fragment.empty(task, source, self.clock, steps, self.observations, self.frame_stack)
-        fragment.ages[0] = np.minimum(self._lengths, self.frame_stack - 1)
-        fragment.first_begins = self.begins
+        fragment = Fragment.empty(
+            task, env_runner_index, self.clock, steps, self.observations, self.frame_stack
+        )
+        fragment.steps_since_reset[0] = np.minimum(self._lengths, self.frame_stack - 1)
+        fragment.is_first[0] = self.is_first
         return fragment
 
     def send(self, actions: NDArray[np.int64]) -> None:
@@ -128,16 +131,16 @@ class TaskEnvs:
         self._returns += np.where(valid, rewards, 0.0)
         self._lengths += valid
         self.clock += 1
-        if fragment is not None:
-            self._record(fragment, t, ended, step)
-            fragment.valid[t] = valid
         lost = np.logical_and(infos.get("training_terminations", terminations), ~ended)
-        self.begins = ended | lost
         if self._resets_next_step:
-            self.begins, self._ended = self._ended | lost, ended
-        elif fragment is not None and truncations.any():
-            for b in np.flatnonzero(truncations):
-                fragment.final_observations[t, int(b)] = np.array(infos["final_obs"][b])
+            self.is_reset, self._ended = self._ended, ended
+        else:
+            self.is_reset = ended
+        self.is_first = self.is_reset | lost
+        if fragment is not None:
+            fragment.valid[t] = valid
+            fragment.is_first[t + 1] = self.is_first
+            self._record(fragment, t, ended, step)
         return [self._pop_episode(int(b)) for b in np.flatnonzero(ended)] if ended.any() else []
 
     def step(self, actions: NDArray[np.int64], fragment: Fragment | None = None, t: int = 0) -> list[Episode]:
@@ -156,11 +159,16 @@ class TaskEnvs:
             fragment.frames[t + 1] = observations
         else:
             fragment.frames[t + self.frame_stack] = observations[..., -1]
-            fragment.ages[t + 1] = np.where(ended, 0, np.minimum(self._lengths, self.frame_stack - 1))
+            fragment.steps_since_reset[t + 1] = np.where(
+                ended, 0, np.minimum(self._lengths, self.frame_stack - 1)
+            )
         fragment.actions[t] = self._actions
         fragment.rewards[t] = infos.get("training_rewards", rewards)
         fragment.terminations[t] = infos.get("training_terminations", terminations)
         fragment.truncations[t] = truncations
+        if not self._resets_next_step and truncations.any():
+            for b in np.flatnonzero(truncations):
+                fragment.final_observations[t, int(b)] = np.array(infos["final_obs"][b])
 
     def _pop_episode(self, b: int) -> Episode:
         episode = Episode(b, float(self._returns[b]), int(self._lengths[b]))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from errno import EISDIR
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +16,22 @@ from torch import Tensor
 from rllib_distill.errors import DistillError
 from rllib_distill.experts.expert_info import ExpertInfo
 from rllib_distill.networks import Network, build_network
+
+Array = TypeVar("Array")
+
+
+class Label(NamedTuple, Generic[Array]):
+    """What an expert says of T steps of B environments.
+
+    Attributes:
+        outputs: (T, B, n) Q-values or logits.
+        features: (T, B, F), the last hidden layer.
+        state: (B, S) afterwards; S is 0 if the expert is not recurrent.
+    """
+
+    outputs: Array
+    features: Array
+    state: Tensor
 
 
 class Expert:
@@ -41,17 +58,26 @@ class Expert:
         self.network: Network = network.eval().requires_grad_(False)
 
     @torch.inference_mode()
-    def label(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+    def label(
+        self, observations: Tensor, state: Tensor | None = None, is_first: Tensor | None = None
+    ) -> Label[Tensor]:
         """Compute what a student imitates.
 
         Args:
-            observations: (N, *observation_shape), raw, in the task's own dtype.
+            observations: (T, B, *observation_shape), raw, in the task's own dtype: T steps of B environments.
+            state: (B, S), a recurrent expert's state before the first step; None: zeros.
+            is_first: (T, B) bool: the step is the first of an episode. None: none is.
 
         Returns:
-            Q-values or logits (N, num_actions) and features (N, F), both float32 and without gradients.
+            The label, float32 and without gradients.
         """
-        outputs, features = self.network(observations)
-        return outputs, features
+        said = self.network(
+            observations[None],
+            None,
+            None if state is None else state[None],
+            None if is_first is None else is_first[None],
+        )
+        return Label(said.outputs[0], said.features[0], said.states[0, -1])
 
     def save(self, path: str | Path) -> None:
         """Write the weights to `path` and `info` to the .json beside it; folders are made as needed.

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from rllib_distill.errors import DistillError, nearest
-from rllib_distill.experts.expert import Expert
+from rllib_distill.experts.expert import Expert, Label
 from rllib_distill.experts.expert_info import ExpertInfo, env_name
 from rllib_distill.tasks import Task, TaskSet
 
@@ -51,25 +51,31 @@ class ExpertBank(Mapping[str, Expert]):
         return cls({name: Expert.load(path) for name, path in paths.items()}, tasks)
 
     def label(
-        self, task: str, observations: NDArray[np.generic] | torch.Tensor
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        self,
+        task: str,
+        observations: NDArray[np.generic] | torch.Tensor,
+        state: torch.Tensor | None = None,
+        is_first: NDArray[np.bool_] | None = None,
+    ) -> Label[NDArray[np.float32]]:
         """Compute the labels of a task's states in one forward pass.
 
         Args:
             task: its name.
-            observations: (N, *obs), raw and unpadded, as the task's environment gives them.
+            observations: (T, B, *obs), raw and unpadded, as the task's environment gives them.
+            state: (B, S), a recurrent expert's state before the first step; None: zeros.
+            is_first: (T, B), the step is the first of an episode; None: none is.
 
         Returns:
-            Q-values or logits (N, n) of the task's own actions in the task's own order, and features (N, F).
+            The label; its outputs are those of the task's own actions in the task's own order.
         """
         if isinstance(observations, np.ndarray):
             # Arrays from the object store are read-only, which torch warns about; only those are copied.
             observations = torch.from_numpy(np.require(observations, requirements="W"))
-        outputs, features = self._experts[task].label(observations)
+        first = None if is_first is None else torch.from_numpy(is_first)
+        label = self._experts[task].label(observations, state, first)
         columns = self._columns[task]
-        if columns is not None:
-            outputs = outputs.index_select(1, columns)
-        return outputs.numpy(), features.numpy()
+        outputs = label.outputs if columns is None else label.outputs.index_select(-1, columns)
+        return Label(outputs.numpy(), label.features.numpy(), label.state)
 
     def __getitem__(self, task: str) -> Expert:
         """Return the expert of a task."""

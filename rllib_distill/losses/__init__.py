@@ -18,6 +18,8 @@ from rllib_distill.losses.expected_entropy import (
     score_function_loss,
 )
 from rllib_distill.losses.policy_distillation import (
+    DISTILLATION_LOSSES,
+    DistillationLoss,
     distillation_kl_loss,
     distillation_mse_loss,
     distillation_nll_loss,
@@ -25,6 +27,8 @@ from rllib_distill.losses.policy_distillation import (
 from rllib_distill.losses.td_loss import double_q_target, q_learning_target, td_loss
 
 __all__ = [
+    "DISTILLATION_LOSSES",
+    "DistillationLoss",
     "distillation_kl_loss",
     "distillation_mse_loss",
     "distillation_nll_loss",

@@ -4,6 +4,10 @@ The paper's teacher is the expert here. Only the mean squared error makes the st
 the other two make them logits of a policy.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import signature
+
 import torch
 from torch import Tensor
 
@@ -89,3 +93,31 @@ def distillation_kl_loss(
     log_policy = torch.log_softmax(only_legal(student_logits, legal_actions), -1)
     # xlogy is 0 where the expert's probability is 0; notes on the paper that divide z by tau too are wrong.
     return (torch.xlogy(target, target) - target * log_policy).sum(-1)
+
+
+@dataclass(frozen=True)
+class DistillationLoss:
+    """An entry of `DISTILLATION_LOSSES`.
+
+    Attributes:
+        function: `(expert_q, student, *, legal_actions=None)` -> one loss per sample: tensors `(..., A)` to
+            `(...)`, legal actions as of this package's losses. It may have the argument `tau`.
+        of_q_values: Whether the student's outputs are compared as Q-values, so that experts must have such;
+            otherwise they are logits.
+    """
+
+    function: Callable[..., Tensor]
+    of_q_values: bool = False
+
+    @property
+    def takes_tau(self) -> bool:
+        """Whether the function has the argument `tau`, the experts' temperature."""
+        return "tau" in signature(self.function).parameters
+
+
+DISTILLATION_LOSSES: dict[str, DistillationLoss] = {
+    "kl": DistillationLoss(distillation_kl_loss),
+    "nll": DistillationLoss(distillation_nll_loss),
+    "mse": DistillationLoss(distillation_mse_loss, of_q_values=True),
+}
+"""Names that the setting `loss` of PolicyDistillation knows; it takes `my_package:my_loss`, too."""

@@ -1,36 +1,164 @@
-"""A torso with one head for all tasks, or with one head per task."""
+"""A torso, an LSTM if asked for, a head of Q-values or logits, and if there are values, one of values."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import linear, pad
 
 from rllib_distill.errors import DistillError, nearest
 from rllib_distill.networks.torsos import Table, Torso
 
 
-def make_head(
-    feature_size: int, num_outputs: int, controller: int | None = None, *, table: bool = False
-) -> nn.Module:
-    """A linear layer, behind a hidden layer of `controller` units with ReLU if given (Rusu et al., 2016).
+@dataclass(frozen=True)
+class NetworkOutputs:
+    """What a network says of T steps of B environments of each of N tasks.
 
-    A table's is its entries: zeros at first, and no bias, which all states would share.
+    Attributes:
+        outputs: (N, T, B, A) Q-values or logits; 0 at actions that a task with its own head does not have.
+        features: (N, T, B, F), what the heads see: the torso's last hidden layer after its ReLU, or the
+            LSTM's h.
+        values: (N, T, B, K), K the network's `num_values`.
+        states: (N, T, B, S) after each row, S the network's `state_size`.
     """
-    if table:
-        entries = nn.Linear(feature_size, num_outputs, bias=False)
-        nn.init.zeros_(entries.weight)
-        return entries
-    if controller is None:
-        return nn.Linear(feature_size, num_outputs)
-    return nn.Sequential(
-        OrderedDict(
-            controller=nn.Linear(feature_size, controller),
-            relu=nn.ReLU(inplace=True),
-            output=nn.Linear(controller, num_outputs),
-        )
-    )
+
+    outputs: Tensor
+    features: Tensor
+    values: Tensor
+    states: Tensor
+
+
+class Network(nn.Module):
+    """One output per action (Q-values or logits), the features that they are made of, and values.
+
+    Args:
+        torso: from observations to features.
+        num_outputs: A, the number of actions; or that of each task, for a head per task (Rusu et al., 2016).
+        num_values: K, how many values a state has; 0 for no value head.
+        lstm: U, units of an LSTM between the torso and the heads, or None: the network is not recurrent.
+        controller: units of a hidden layer of each head, or None: heads are linear.
+        mixed_precision: whether the torso computes in bfloat16, whose range is float32's, so that gradients
+            need no scaling. Weights, the LSTM, features, heads and outputs stay float32: the Q-values of a
+            state often differ by less than the 3 digits of bfloat16.
+
+    Attributes:
+        num_outputs: A, of the task that has the most.
+        feature_size: F.
+        state_size: S, 0 without an LSTM, else 2U: h and c, one after the other.
+        core: the LSTM's weights, or None.
+        value_head: None if there are no values.
+    """
+
+    def __init__(
+        self,
+        torso: Torso,
+        num_outputs: int | Mapping[str, int],
+        *,
+        num_values: int = 0,
+        lstm: int | None = None,
+        controller: int | None = None,
+        mixed_precision: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_values = num_values
+        self.mixed_precision = mixed_precision
+        self.feature_size = lstm or torso.feature_size
+        self.state_size = 2 * (lstm or 0)
+        self.torso = torso
+        self.core = nn.LSTMCell(torso.feature_size, lstm) if lstm else None
+
+        def head(size: int) -> nn.Module:
+            return make_head(self.feature_size, size, controller, table=isinstance(torso, Table))
+
+        if isinstance(num_outputs, Mapping):
+            self.num_outputs = max(num_outputs.values())
+            self.head: nn.Module = PerTask({task: head(size) for task, size in num_outputs.items()})
+        else:
+            self.num_outputs = num_outputs
+            self.head = head(num_outputs)
+        self.value_head = head(num_values) if num_values else None
+
+    def forward(
+        self,
+        observations: Tensor,
+        tasks: Sequence[str] | None = None,
+        state: Tensor | None = None,
+        is_first: Tensor | None = None,
+    ) -> NetworkOutputs:
+        """Compute outputs, features, values and states.
+
+        Args:
+            observations: (N, T, B, *observation_shape), raw: bool, float, or uint8 (scaled to 0..1).
+            tasks: the N tasks, some of this network's; one head for all needs none.
+            state: (N, B, S) before the first row; None: zeros.
+            is_first: (N, T, B) bool: the row is the first of an episode. The state is zeroed before it.
+                None: no row is.
+
+        Raises:
+            DistillError: If there is a head per task and the tasks are missing, unknown, or not N.
+        """
+        device, leading = observations.device.type, observations.shape[:3]
+        # In here, not around the loss: the weights that autocast keeps from a forward without gradients
+        # would be those of the next one with gradients.
+        with torch.autocast(device, torch.bfloat16, enabled=self.mixed_precision):
+            features = self.torso(as_floats(observations.flatten(0, 2))).float().unflatten(0, leading)
+        with torch.autocast(device, enabled=False):
+            states = features[..., :0]
+            if self.core is not None:
+                features, states = self._unroll(features, state, is_first)
+            outputs = self._outputs(features, tasks)
+            values = features[..., :0] if self.value_head is None else self.value_head(features)
+        return NetworkOutputs(outputs, features, values, states)
+
+    def of_rows(self, observations: Tensor, tasks: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
+        """Compute outputs and features of single steps that nothing came before.
+
+        Args:
+            observations: (R, *observation_shape), raw.
+            tasks: whose rows these are, in equal chunks, task by task. One head for all needs none.
+
+        Returns:
+            Outputs (R, A) and features (R, F).
+
+        Raises:
+            DistillError: As `forward`, or if the rows are no equal chunks.
+        """
+        num_tasks = len(tasks or "1")
+        if len(observations) % num_tasks:
+            raise DistillError(
+                f"Rows of several tasks must be equal chunks, task by task: got {len(observations)} rows of "
+                f"{num_tasks} tasks."
+            )
+        result = self(observations.unflatten(0, (num_tasks, 1, -1)), tasks)
+        return result.outputs.flatten(0, 2), result.features.flatten(0, 2)
+
+    def _outputs(self, features: Tensor, tasks: Sequence[str] | None) -> Tensor:
+        """(N, T, B, A) from (N, T, B, F)."""
+        if not isinstance(self.head, PerTask):
+            outputs: Tensor = self.head(features)
+            return outputs
+        if not tasks or len(tasks) != len(features):
+            raise DistillError(
+                f"A network with one head per task needs the tasks of its rows: got {tasks!r} for "
+                f"{len(features)} of them. Pass the names as `tasks`, or as the batch's 'tasks'."
+            )
+        parts = [self.head[task](rows) for task, rows in zip(tasks, features.unbind(), strict=True)]
+        return torch.stack([pad(part, (0, self.num_outputs - part.shape[-1])) for part in parts])
+
+    def _unroll(
+        self, features: Tensor, state: Tensor | None, is_first: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """What the heads see (N, T, B, F), and the states (N, T, B, S)."""
+        num_tasks, _, num_envs = leading = features.shape[:3]
+        if state is None:
+            state = features.new_zeros(num_tasks, num_envs, self.state_size)
+        if is_first is None:
+            is_first = torch.zeros(leading, dtype=torch.bool, device=features.device)
+        assert self.core is not None  # the caller checked
+        inputs = linear(features, self.core.weight_ih, self.core.bias_ih + self.core.bias_hh)
+        return unroll_lstm(inputs, self.core.weight_hh.T, state, is_first)
 
 
 class PerTask(nn.Module):
@@ -65,45 +193,73 @@ def _attribute(task: str) -> str:
     return "of_" + task.replace(".", ":")
 
 
-class Network(nn.Module):
-    """One output per action (Q-values or logits) and the features that they are made of.
+def make_head(
+    feature_size: int, num_outputs: int, controller: int | None = None, *, table: bool = False
+) -> nn.Module:
+    """A linear layer, behind a hidden layer of `controller` units with ReLU if given (Rusu et al., 2016).
 
-    Attributes:
-        feature_size: F, units of the torso's last hidden layer.
-        mixed_precision: whether the torso computes in bfloat16, whose range is float32's, so that gradients
-            need no scaling. Weights, features, outputs and the head stay float32: the Q-values of a state
-            often differ by less than the 3 digits of bfloat16.
+    A table's is its entries: zeros at first, and no bias, which all states would share.
     """
+    if table:
+        entries = nn.Linear(feature_size, num_outputs, bias=False)
+        nn.init.zeros_(entries.weight)
+        return entries
+    if controller is None:
+        return nn.Linear(feature_size, num_outputs)
+    return nn.Sequential(
+        OrderedDict(
+            controller=nn.Linear(feature_size, controller),
+            relu=nn.ReLU(inplace=True),
+            output=nn.Linear(controller, num_outputs),
+        )
+    )
 
-    def __init__(self, torso: Torso, head: nn.Module, *, mixed_precision: bool = False) -> None:
-        super().__init__()
-        self.feature_size = torso.feature_size
-        self.mixed_precision = mixed_precision
-        self.torso = torso
-        self.head = head
 
-    def forward(self, observations: Tensor, tasks: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
-        """Compute outputs and features.
+def unroll_lstm(
+    inputs: Tensor, recurrent_weight: Tensor, state: Tensor, is_first: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Run an LSTM (Hochreiter & Schmidhuber, 1997) along the time axis; it forgets where episodes begin.
 
-        Args:
-            observations: (B, *observation_shape), raw: bool, float, or uint8 (scaled from 0..255 to 0..1).
-            tasks: whose rows these are, in equal chunks, task by task. One head for all needs none.
+    With the state set to 0 before each row that is the first of an episode, for every t:
+        i, f, g, o = x_t + h_{t-1} W
+        c_t = sigmoid(f) c_{t-1} + sigmoid(i) tanh(g)
+        h_t = sigmoid(o) tanh(c_t)
 
-        Returns:
-            Outputs (B, A) and features (B, F), the torso's last hidden layer after its ReLU.
-        """
-        device = observations.device.type
-        # In here, not around the loss: the weights that autocast keeps from a forward without gradients
-        # would be those of the next one with gradients.
-        with torch.autocast(device, torch.bfloat16, enabled=self.mixed_precision):
-            features = self.torso(as_floats(observations)).float()
-        with torch.autocast(device, enabled=False):
-            return self.outputs(features, tasks), features
+    Args:
+        inputs: x (N, T, B, 4U), all rows' projected inputs, with the bias.
+        recurrent_weight: W, (U, 4U) of one LSTM for all, or (N, U, 4U): one for each.
+        state: (N, B, 2U) before the first row: h and c.
+        is_first: (N, T, B) bool: the row is the first of an episode.
 
-    def outputs(self, features: Tensor, tasks: Sequence[str] | None) -> Tensor:
-        """The head's (B, A) from features (B, F)."""
-        outputs: Tensor = self.head(features)
-        return outputs
+    Returns:
+        h of every row (N, T, B, U), and the state after it (N, T, B, 2U).
+    """
+    hidden, cell = state.chunk(2, dim=-1)
+    hiddens, cells = [], []
+    # Unbound at once: the gradient of a selected row would be as large as all rows together.
+    for projected, first in zip(inputs.unbind(1), is_first.unsqueeze(-1).unbind(1), strict=True):
+        hidden, cell = hidden.masked_fill(first, 0.0), cell.masked_fill(first, 0.0)
+        gates = projected + hidden @ recurrent_weight
+        take, keep, new, show = gates.chunk(4, dim=-1)
+        cell = keep.sigmoid() * cell + take.sigmoid() * new.tanh()
+        hidden = show.sigmoid() * cell.tanh()
+        hiddens.append(hidden)
+        cells.append(cell)
+    every_hidden = torch.stack(hiddens, dim=1)
+    return every_hidden, torch.cat([every_hidden, torch.stack(cells, dim=1)], dim=-1)
+
+
+@torch.no_grad()
+def scale_outputs(network: Network, factor: float) -> None:
+    """Multiply the outputs of a network with one head by a factor, in its last layer.
+
+    With 0 for a task's column of Distral its policy starts as pi_0^alpha normalised, eq (8); with 1 - alpha,
+    if it has the distilled policy's weights, as pi_0. Its other layers stay as they are: the first step moves
+    the last layer at least, the next ones move all.
+    """
+    *_, output = (layer for layer in network.head.modules() if isinstance(layer, nn.Linear))
+    for parameter in output.parameters():
+        parameter.mul_(factor)
 
 
 def as_floats(observations: Tensor) -> Tensor:
@@ -121,61 +277,3 @@ def _in_order(observations: Tensor) -> Tensor:
     if observations.ndim != 4 or observations.is_contiguous():
         return observations.contiguous()
     return torch.stack(observations.unbind(-1), dim=-1)
-
-
-class MultiHeadNetwork(Network):
-    """Each task has an output layer of its own, with as many outputs as it has actions (Rusu et al., 2016).
-
-    Args:
-        torso: the tasks' common part.
-        num_actions: A_i of each task.
-        controller: units of a hidden layer of each head, or None: heads are linear.
-        mixed_precision: see `Network`.
-
-    Attributes:
-        num_outputs: A, the largest number of actions.
-    """
-
-    head: PerTask
-
-    def __init__(
-        self,
-        torso: Torso,
-        num_actions: Mapping[str, int],
-        *,
-        controller: int | None = None,
-        mixed_precision: bool = False,
-    ) -> None:
-        table = isinstance(torso, Table)
-        heads = {
-            task: make_head(torso.feature_size, n, controller, table=table) for task, n in num_actions.items()
-        }
-        super().__init__(torso, PerTask(heads), mixed_precision=mixed_precision)
-        self.num_outputs = max(num_actions.values())
-
-    def outputs(self, features: Tensor, tasks: Sequence[str] | None) -> Tensor:
-        """The outputs of every row by its task's head.
-
-        Args:
-            features: (B, F), equal chunks, task by task.
-            tasks: their order; some of this network's, at least one.
-
-        Returns:
-            (B, A); 0 at the actions that a task does not have.
-
-        Raises:
-            DistillError: If there are no tasks, one is unknown, or the rows are no equal chunks.
-        """
-        if not tasks or len(features) % len(tasks):
-            raise DistillError(
-                f"A network with one head per task needs the tasks of its rows, in equal chunks: got tasks "
-                f"{tasks!r} for {len(features)} rows. Pass the names as `tasks`, or as the batch's 'tasks'."
-            )
-        chunks = features.chunk(len(tasks))
-        parts = [self._outputs_of(task, rows) for task, rows in zip(tasks, chunks, strict=True)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _outputs_of(self, task: str, features: Tensor) -> Tensor:
-        outputs: Tensor = self.head[task](features)
-        missing = self.num_outputs - outputs.shape[-1]
-        return pad(outputs, (0, missing)) if missing else outputs

@@ -10,8 +10,7 @@ from torch.nn.functional import conv2d
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from rllib_distill.errors import DistillError
-from rllib_distill.networks.network import as_floats
-from rllib_distill.networks.policy_network import PolicyNetwork, PolicyOutputs, unroll_lstm
+from rllib_distill.networks.network import Network, NetworkOutputs, as_floats, unroll_lstm
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ class StackedWeights:
         hiddens: of the torso, maybe none.
         core_inputs: the LSTM's, from features to gates, or None: there is no LSTM.
         core_recurrent: (N, U, 4U), the LSTM's, from its last output to gates, or None.
-        policy_head: its layers.
+        head: its layers.
         value_head: its layers; none if there are no values.
     """
 
@@ -148,7 +147,7 @@ class StackedWeights:
     hiddens: Sequence[StackedLinear]
     core_inputs: StackedLinear | None
     core_recurrent: Tensor | None
-    policy_head: Sequence[StackedLinear]
+    head: Sequence[StackedLinear]
     value_head: Sequence[StackedLinear]
 
 
@@ -162,16 +161,16 @@ class WeightStacker:
         networks: of one structure.
     """
 
-    def __init__(self, networks: Sequence[PolicyNetwork]) -> None:
+    def __init__(self, networks: Sequence[Network]) -> None:
         torsos = [network.torso for network in networks]
         self._torso_dtype = torch.bfloat16 if networks[0].mixed_precision else torch.float32
         self._convs = _layers(torsos, nn.Conv2d)
         self._hiddens = _layers(torsos, nn.Linear)
         self._cores = [network.core for network in networks if network.core is not None]
-        self._policy_heads = _layers([network.policy_head for network in networks], nn.Linear)
+        self._heads = _layers([network.head for network in networks], nn.Linear)
         value_heads = [network.value_head for network in networks if network.value_head is not None]
         self._value_heads = _layers(value_heads, nn.Linear)
-        groups: list[Sequence[nn.Module]] = [*self._convs, *self._hiddens, *self._policy_heads]
+        groups: list[Sequence[nn.Module]] = [*self._convs, *self._hiddens, *self._heads]
         groups += [self._cores, *self._value_heads]
         # By name: a parameter may be replaced. Listing them anew by `parameters()` takes ten times as long.
         self._names = [
@@ -209,7 +208,7 @@ class WeightStacker:
             hiddens=[StackedLinear.of(layers, self._torso_dtype) for layers in self._hiddens],
             core_inputs=core_inputs,
             core_recurrent=core_recurrent,
-            policy_head=[StackedLinear.of(layers) for layers in self._policy_heads],
+            head=[StackedLinear.of(layers) for layers in self._heads],
             value_head=[StackedLinear.of(layers) for layers in self._value_heads],
         )
 
@@ -241,18 +240,18 @@ class StackedNetworks:
         DistillError: If there are none, or they are not of one structure.
     """
 
-    def __init__(self, networks: Sequence[PolicyNetwork], names: Sequence[str] | None = None) -> None:
+    def __init__(self, networks: Sequence[Network], names: Sequence[str] | None = None) -> None:
         _check_same_structure(networks, names or [str(n) for n in range(len(networks))])
         self._networks = tuple(networks)
         self._weights = WeightStacker(self._networks)
 
-    def __call__(self, observations: Tensor, state: Tensor, begins: Tensor) -> PolicyOutputs:
-        """Compute logits, values and states of each task's rows with its own network.
+    def __call__(self, observations: Tensor, state: Tensor, is_first: Tensor) -> NetworkOutputs:
+        """Compute what each network says of its own task's rows: see `Network`.
 
         Args:
             observations: (N, T, B, *observation_shape), raw: bool, float, or uint8 (scaled to 0..1).
             state: (N, B, S) before the first row.
-            begins: (N, T, B) bool: the row is the first of an episode. The state is zeroed before it.
+            is_first: (N, T, B) bool: the row is the first of an episode. The state is zeroed before it.
 
         Raises:
             DistillError: If the observations are not of N tasks.
@@ -263,30 +262,30 @@ class StackedNetworks:
                 f"got shape {tuple(observations.shape)}."
             )
         if len(self._networks) == 1:
-            outputs: PolicyOutputs = self._networks[0](observations, state, begins)
+            outputs: NetworkOutputs = self._networks[0](observations, None, state, is_first)
             return outputs
         with torch.autocast(observations.device.type, enabled=False):
-            return self._forward(self._weights(), observations, state, begins)
+            return self._forward(self._weights(), observations, state, is_first)
 
     def _forward(
-        self, weights: StackedWeights, observations: Tensor, state: Tensor, begins: Tensor
-    ) -> PolicyOutputs:
+        self, weights: StackedWeights, observations: Tensor, state: Tensor, is_first: Tensor
+    ) -> NetworkOutputs:
         leading = observations.shape[:3]
         dtype = torch.bfloat16 if self._networks[0].mixed_precision else torch.float32
         features = stacked_torso(observations.flatten(1, 2), weights.convs, weights.hiddens, dtype)
         states = features.new_zeros((*leading, 0))
         if weights.core_inputs is not None and weights.core_recurrent is not None:
             inputs = weights.core_inputs(features).view(*leading, -1)
-            hiddens, states = unroll_lstm(inputs, weights.core_recurrent, state, begins)
+            hiddens, states = unroll_lstm(inputs, weights.core_recurrent, state, is_first)
             features = hiddens.flatten(1, 2)
-        logits = stacked_head(features, weights.policy_head).view(*leading, -1)
-        values = features.new_zeros((*leading, 0))
+        outputs = stacked_head(features, weights.head).view(*leading, -1)
+        values = outputs[..., :0]
         if weights.value_head:
             values = stacked_head(features, weights.value_head).view(*leading, -1)
-        return PolicyOutputs(logits, values, states)
+        return NetworkOutputs(outputs, features.view(*leading, -1), values, states)
 
 
-def _check_same_structure(networks: Sequence[PolicyNetwork], names: Sequence[str]) -> None:
+def _check_same_structure(networks: Sequence[Network], names: Sequence[str]) -> None:
     if not networks:
         raise DistillError("Networks to compute side by side must be at least one; got none.")
     first = _structure(networks[0])
@@ -301,11 +300,11 @@ def _check_same_structure(networks: Sequence[PolicyNetwork], names: Sequence[str
                 )
 
 
-def _structure(network: PolicyNetwork) -> dict[str, object]:
+def _structure(network: Network) -> dict[str, object]:
     """All that must be the same, by name."""
     structure: dict[str, object] = {
         option: getattr(network, option)
-        for option in ("num_actions", "num_values", "state_size", "mixed_precision")
+        for option in ("num_outputs", "num_values", "state_size", "mixed_precision")
     }
     structure["torso"] = type(network.torso).__name__
     for name, parameter in network.named_parameters():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rllib_distill.errors import DistillError, nearest
-from rllib_distill.networks.policy_network import PolicyNetwork, PolicyOutputs
+from rllib_distill.networks.network import Network, NetworkOutputs
 from rllib_distill.networks.stacked import StackedNetworks
 
 Parameterization = Literal["one_column", "two_column", "shared"]
@@ -16,8 +16,8 @@ Parameterization = Literal["one_column", "two_column", "shared"]
 
 def check_columns(
     tasks: Sequence[str],
-    distilled: PolicyNetwork | None,
-    task_networks: Mapping[str, PolicyNetwork],
+    distilled: Network | None,
+    task_networks: Mapping[str, Network],
     parameterization: str,
     weights: Mapping[str, Mapping[str, float]],
 ) -> None:
@@ -42,7 +42,7 @@ def check_columns(
 
 
 def _check_shared(
-    tasks: Sequence[str], distilled: PolicyNetwork | None, task_networks: Mapping[str, PolicyNetwork]
+    tasks: Sequence[str], distilled: Network | None, task_networks: Mapping[str, Network]
 ) -> None:
     if task_networks:
         raise DistillError(
@@ -65,12 +65,12 @@ def _check_names(tasks: Sequence[str], given: Mapping[str, object], what: str) -
         )
 
 
-def _check_actions(distilled: PolicyNetwork | None, task_networks: Mapping[str, PolicyNetwork]) -> None:
+def _check_actions(distilled: Network | None, task_networks: Mapping[str, Network]) -> None:
     for task, network in task_networks.items():
-        if distilled is not None and network.num_actions != distilled.num_actions:
+        if distilled is not None and network.num_outputs != distilled.num_outputs:
             raise DistillError(
                 f"All columns must have the same actions; the distilled network has "
-                f"{distilled.num_actions} and that of the task {task!r} has {network.num_actions}. "
+                f"{distilled.num_outputs} and that of the task {task!r} has {network.num_outputs}. "
                 f"Give the tasks a common action space."
             )
 
@@ -122,8 +122,8 @@ class TaskPolicies:
     def __init__(
         self,
         tasks: Sequence[str],
-        distilled: PolicyNetwork | None,
-        task_networks: Mapping[str, PolicyNetwork],
+        distilled: Network | None,
+        task_networks: Mapping[str, Network],
         *,
         parameterization: Parameterization,
         column_alpha: Mapping[str, float],
@@ -145,7 +145,7 @@ class TaskPolicies:
             self._stack(self.tasks)
 
     def __call__(
-        self, observations: Tensor, tasks: Sequence[str], state: Tensor, begins: Tensor
+        self, observations: Tensor, tasks: Sequence[str], state: Tensor, is_first: Tensor
     ) -> TaskPolicyOutputs:
         """Compute the tasks' policies.
 
@@ -153,7 +153,7 @@ class TaskPolicies:
             observations: (N, T, B, *observation_shape), raw.
             tasks: whose rows these are, N of this object's tasks.
             state: (N, B, S) before the first row.
-            begins: (N, T, B) bool: the row is the first of an episode. The state is zeroed before it.
+            is_first: (N, T, B) bool: the row is the first of an episode. The state is zeroed before it.
 
         Raises:
             DistillError: If a task is unknown, or there are not as many as observations are of.
@@ -161,24 +161,26 @@ class TaskPolicies:
         self._check_tasks(tasks, observations)
         distilled_state, task_state = self._split(state)
         distilled = (
-            None if self._distilled is None else self._distilled(observations, distilled_state, begins)
+            None
+            if self._distilled is None
+            else self._distilled(observations, None, distilled_state, is_first)
         )
         if not self._task_networks:
             assert distilled is not None  # checked at construction
             return self._shared(distilled, tasks)
-        own = self._stack(tuple(tasks))(observations, task_state, begins)
-        h = None if distilled is None else distilled.logits
-        beta = own.logits.new_tensor([self._column_beta[task] for task in tasks]).view(-1, 1, 1, 1)
-        logits = beta * own.logits
+        own = self._stack(tuple(tasks))(observations, task_state, is_first)
+        h = None if distilled is None else distilled.outputs
+        beta = own.outputs.new_tensor([self._column_beta[task] for task in tasks]).view(-1, 1, 1, 1)
+        logits = beta * own.outputs
         if self.parameterization == "two_column":
             assert h is not None  # checked at construction
             alpha = h.new_tensor([self._column_alpha[task] for task in tasks]).view(-1, 1, 1, 1)
             logits = torch.addcmul(logits, alpha, h)
         states = own.states if distilled is None else torch.cat([distilled.states, own.states], dim=-1)
-        return TaskPolicyOutputs(logits, h, own.logits, _first_value(own), states)
+        return TaskPolicyOutputs(logits, h, own.outputs, _first_value(own), states)
 
     def distilled_only(
-        self, observations: Tensor, tasks: Sequence[str], state: Tensor, begins: Tensor
+        self, observations: Tensor, tasks: Sequence[str], state: Tensor, is_first: Tensor
     ) -> TaskPolicyOutputs:
         """Compute the distilled policy alone, as if it were each task's policy.
 
@@ -186,7 +188,7 @@ class TaskPolicies:
             observations: as of a call.
             tasks: as of a call.
             state: as of a call.
-            begins: as of a call.
+            is_first: as of a call.
 
         Returns:
             `logits` are h. The task's part of the states stays as it came. Values are zeros, unless the
@@ -199,17 +201,17 @@ class TaskPolicies:
             raise DistillError("There is no distilled policy: the tasks learn separately. Ask for their own.")
         self._check_tasks(tasks, observations)
         distilled_state, task_state = self._split(state)
-        distilled = self._distilled(observations, distilled_state, begins)
+        distilled = self._distilled(observations, None, distilled_state, is_first)
         if not self._task_networks:
             return self._shared(distilled, tasks)
-        h = distilled.logits
+        h = distilled.outputs
         untouched = task_state.unsqueeze(1).expand(-1, h.shape[1], -1, -1)
         states = torch.cat([distilled.states, untouched], dim=-1)
         return TaskPolicyOutputs(h, h, None, h.new_zeros(h.shape[:3]), states)
 
-    def _shared(self, distilled: PolicyOutputs, tasks: Sequence[str]) -> TaskPolicyOutputs:
+    def _shared(self, distilled: NetworkOutputs, tasks: Sequence[str]) -> TaskPolicyOutputs:
         """The distilled policy for all, each task with its own column of the values."""
-        h = distilled.logits
+        h = distilled.outputs
         columns = torch.tensor([self.tasks.index(task) for task in tasks], device=h.device)
         values = distilled.values.take_along_dim(columns.view(-1, 1, 1, 1), dim=-1).squeeze(-1)
         return TaskPolicyOutputs(h, h, None, values, distilled.states)
@@ -236,8 +238,8 @@ class TaskPolicies:
             )
 
 
-def _first_value(outputs: PolicyOutputs) -> Tensor:
+def _first_value(outputs: NetworkOutputs) -> Tensor:
     """(N, T, B) of (N, T, B, K), zeros if K = 0."""
     if not outputs.values.shape[-1]:
-        return outputs.logits.new_zeros(outputs.logits.shape[:3])
+        return outputs.outputs.new_zeros(outputs.outputs.shape[:3])
     return outputs.values[..., 0]

@@ -1,8 +1,7 @@
-"""Sizes of networks with a name of their own; further options override them.
+"""Torsos: float observations, channels last, to the last hidden layer AFTER its ReLU.
 
-Policy Distillation's teacher is 'nature_cnn' (Rusu et al., 2016, table 1). Its students of one game have 25,
-7 and 4 % of the teacher's parameters; those of several games are as large as one teacher and as four, with a
-controller for each game. The MinAtar students are the same fractions of 'minatar_cnn'.
+A torso takes the shape of one observation and keyword-only options; `TORSOS` names it in configs and files,
+and `NAMED_NETWORKS` names sizes of some.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -273,3 +272,9 @@ NAMED_NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "minatar_net2": {"type": "minatar_cnn", "filters": 4, "hidden": 35},
     "minatar_net3": {"type": "minatar_cnn", "filters": 4, "hidden": 20},
 }
+"""Sizes of networks with a name of their own; further options override them.
+
+Policy Distillation's teacher is 'nature_cnn' (Rusu et al., 2016, table 1). Its students of one game have 25,
+7 and 4 % of the teacher's parameters; those of several games are as large as one teacher and as four, with a
+controller for each game. The MinAtar students are the same fractions of 'minatar_cnn'.
+"""

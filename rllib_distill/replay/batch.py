@@ -1,156 +1,223 @@
-"""Batches for learners: rows, or sequences, of several tasks."""
+"""What learners learn from: rows, or sequences of rows, of several tasks as tensors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from rllib_distill.replay.fragment import BEHAVIOUR_LOG_PROBS, Fragment
+from rllib_distill.replay.fragment import EXPERT_FEATURES, EXPERT_OUTPUTS, Fragment
 from rllib_distill.tasks import SharedSpaces
+
+STEP_COLUMNS = ("actions", "rewards", "terminations", "truncations", "valid")
 
 
 @dataclass(frozen=True)
-class Trajectories:
-    """`T` consecutive steps of `B` environments of each of N tasks, time by time as in a `Fragment`.
+class FinalObservations:
+    """The last observations of truncated episodes, where the next row has another episode's already.
 
     Attributes:
-        tasks: Their names.
-        observations: `(N, T + 1, B, *observation)`, padded to the common space, of the tasks' dtype.
-        actions: `(N, T, B)` int64, common ones.
-        rewards: `(N, T, B)` float32.
-        terminations: `(N, T, B)` bool.
-        truncations: `(N, T, B)` bool.
-        valid: `(N, T, B)` bool, false where a row merely reset an environment.
-        begins: `(N, T + 1, B)` bool, see `Fragment.begins`.
-        behaviour_log_probs: `(N, T, B)` float32, log mu(a|s); None where it was not recorded.
-        state: `(N, B, S)` float32, a policy's recurrent state before row 0 (before `begins[:, 0]` makes it
-            forget); S = 0 where none was recorded.
-        final_observations: `(N, K, *observation)`, the last observations of truncated episodes where the next
-            row has another episode's; K is that of the task that has the most, and usually 0.
-        final_rows: `(N, K)` int64, `t * B + b` of the row that each is the next observation of.
-        final_valid: `(N, K)` bool, false where a task has fewer.
+        observations: `(N, K, *observation)`; K is that of the task that has the most, and usually 0.
+        rows: `(N, K)` int64, `t * B + b` of the row that each is the next observation of.
+        valid: `(N, K)` bool, false where a task has fewer.
+    """
+
+    observations: Tensor
+    rows: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """T consecutive steps of B environments of each of N tasks; single rows are sequences with T = 1.
+
+    What is known of every row is a column, `(N, T, B, ...)`; a column that nobody asked for is not there.
+
+    Attributes:
+        tasks: The N names.
+        observations: `(N, T, B, *observation)`, padded to the common space, in the tasks' dtype; of sequences
+            `(N, T + 1, B, *observation)`, with what follows the last row.
+        columns: `actions` (int64, common ones), `rewards`, `terminations`, `truncations`, `valid` (false
+            where a row merely reset an environment), and labels: `expert_outputs` `(N, T, B, A)`, 0 at
+            illegal actions, `expert_features`, a list of `(T, B, F_i)` per task, since their sizes differ,
+            and `behaviour_log_probs`. Rows may have `next_observations` and `discounts` (of n-step returns).
+        legal_actions: `(N, 1, 1, A)` bool, or None if all are legal.
+        state: `(N, B, S)` float32, a policy's recurrent state before row 0; S = 0 where none was recorded.
+        is_first: `(N, T', B)` bool, as many as there are observations: the row begins an episode, and a
+            recurrent state is forgotten before it. None: it was not asked for.
+        burn_in: How many rows at the beginning only warm up a recurrent state.
+        final: See `FinalObservations`; None where there are none.
     """
 
     tasks: tuple[str, ...]
-    observations: torch.Tensor
-    actions: torch.Tensor
-    rewards: torch.Tensor
-    terminations: torch.Tensor
-    truncations: torch.Tensor
-    valid: torch.Tensor
-    begins: torch.Tensor
-    behaviour_log_probs: torch.Tensor | None
-    state: torch.Tensor
-    final_observations: torch.Tensor
-    final_rows: torch.Tensor
-    final_valid: torch.Tensor
+    observations: Tensor
+    columns: Mapping[str, Any]
+    legal_actions: Tensor | None = None
+    state: Tensor | None = None
+    is_first: Tensor | None = None
+    burn_in: int = 0
+    final: FinalObservations | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """N, T, B."""
+        first = next(iter(self.columns.values()))
+        shape = (len(first), *first[0].shape[:2]) if isinstance(first, list) else first.shape[:3]
+        return (int(shape[0]), int(shape[1]), int(shape[2]))
+
+    @property
+    def num_rows(self) -> int:
+        """N T B, autoreset rows included."""
+        return int(np.prod(self.shape))
+
+    @property
+    def counts(self) -> Tensor | None:
+        """`(N, T, B)` bool, the rows that a loss counts: transitions after the burn-in; None: all of them."""
+        valid = self.columns.get("valid")
+        if valid is None or not self.burn_in:
+            return valid
+        return valid & (torch.arange(valid.shape[1], device=valid.device) >= self.burn_in).view(1, -1, 1)
+
+    @property
+    def continues(self) -> Tensor:
+        """`(N, T, B)` bool: the next row is the next step of the same episode; the last row's is unknown.
+
+        An invalid row after a step that did not end an episode is a gap between fragments.
+        """
+        columns = self.columns
+        valid = columns["valid"]
+        goes_on: Tensor = ~(columns["terminations"] | columns["truncations"]) & valid
+        goes_on[:, :-1] &= valid[:, 1:]
+        return goes_on
+
+    def legal_of(self, outputs: Tensor) -> Tensor | None:
+        """The legal actions `(N, T, B, A)` of each row of outputs of this shape, or None."""
+        return None if self.legal_actions is None else self.legal_actions.expand_as(outputs)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Each task's mean `(N,)` of `(N, T, B)` values over the rows that count; 0 where there are none."""
+        counts = self.counts
+        if counts is None:
+            return values.flatten(1).mean(1)
+        # Chosen, not multiplied: what does not count may be anything, and 0 * nan is nan.
+        total = torch.where(counts, values, 0.0).flatten(1).sum(1)
+        return total / counts.flatten(1).sum(1).clamp(min=1)
+
+    def per_row(self, of_tasks: Sequence[float]) -> Tensor | float:
+        """What tasks have of their own, `(N, T, B)`; a number where it is the same for all."""
+        if len(set(of_tasks)) == 1:
+            return of_tasks[0]
+        values = torch.tensor(of_tasks).to(self.observations.device, non_blocking=True)
+        return values.view(-1, 1, 1).expand(self.shape)
 
     @classmethod
-    def of(
+    def of_fragments(
         cls, fragments: Sequence[Fragment], spaces: SharedSpaces, device: torch.device | str = "cpu"
     ) -> Self:
-        """From fragments of equal size, one per task, in the order that the tasks are to have.
+        """Fragments of equal length and one per task, in the order that the tasks are to have.
 
         Args:
             fragments: Of one sample.
             spaces: The tasks' common spaces.
             device: Where the tensors go.
         """
+        tasks = tuple(fragment.task for fragment in fragments)
 
-        def stack(column: Callable[[Fragment], NDArray[Any]]) -> torch.Tensor:
-            return torch.from_numpy(np.stack([column(fragment) for fragment in fragments])).to(device)
+        def stack(arrays: Sequence[NDArray[Any]]) -> Tensor:
+            return torch.from_numpy(np.stack(arrays)).to(device)
 
-        observations = _padded([fragment.observations for fragment in fragments], spaces)
-        final_observations, final_rows, final_valid = _final_observations(fragments, spaces)
-        was_recorded = all(BEHAVIOUR_LOG_PROBS in fragment.labels for fragment in fragments)
+        columns: dict[str, Any] = {
+            name: stack([getattr(fragment, name) for fragment in fragments]) for name in STEP_COLUMNS
+        }
+        columns["actions"] = stack([spaces.to_common(f.task, f.actions) for f in fragments])
+        for name in fragments[0].columns:
+            of_tasks = [fragment.columns[name] for fragment in fragments]
+            if name == EXPERT_OUTPUTS:
+                of_tasks = [
+                    spaces.scatter(task, values) for task, values in zip(tasks, of_tasks, strict=True)
+                ]
+            is_ragged = len({values.shape for values in of_tasks}) > 1 or name == EXPERT_FEATURES
+            columns[name] = (
+                [torch.from_numpy(values).to(device) for values in of_tasks] if is_ragged else stack(of_tasks)
+            )
+        legal = spaces.legal_of(tasks)
         return cls(
-            tasks=tuple(fragment.task for fragment in fragments),
-            observations=torch.from_numpy(observations).to(device),
-            actions=stack(lambda fragment: spaces.common_actions[fragment.task][fragment.actions]),
-            rewards=stack(lambda fragment: fragment.rewards),
-            terminations=stack(lambda fragment: fragment.terminations),
-            truncations=stack(lambda fragment: fragment.truncations),
-            valid=stack(lambda fragment: fragment.valid),
-            begins=stack(Fragment.begins),
-            behaviour_log_probs=stack(lambda f: f.labels[BEHAVIOUR_LOG_PROBS]) if was_recorded else None,
-            state=stack(_state),
-            final_observations=torch.from_numpy(final_observations).to(device),
-            final_rows=torch.from_numpy(final_rows).to(device),
-            final_valid=torch.from_numpy(final_valid).to(device),
+            tasks=tasks,
+            observations=stack([spaces.pad(fragment.observations) for fragment in fragments]),
+            columns=columns,
+            legal_actions=None if legal is None else torch.from_numpy(legal).to(device)[:, None, None],
+            state=stack([fragment.state for fragment in fragments]),
+            is_first=stack([fragment.is_first for fragment in fragments]),
+            final=final_observations(
+                [fragment.final_observations for fragment in fragments],
+                fragments[0].num_envs,
+                spaces,
+                device,
+            ),
         )
 
     @classmethod
-    def joined(cls, samples: Sequence["Trajectories"]) -> "Trajectories":
+    def joined(cls, samples: Sequence["Batch"]) -> "Batch":
         """Several samples of equal length side by side, as one of more environments.
 
         Args:
-            samples: One at least, of the same tasks in the same order.
+            samples: One at least, of the same tasks in the same order and with the same columns.
         """
         if len(samples) == 1:
             return samples[0]
-        num_envs = [sample.actions.shape[2] for sample in samples]
-        first_env = np.cumsum([0, *num_envs[:-1]]).tolist()
+        first = samples[0]
 
-        def rows(sample: Trajectories, first: int) -> torch.Tensor:  # `t * B + b`, of another B
-            t, b = sample.final_rows // sample.actions.shape[2], sample.final_rows % sample.actions.shape[2]
-            return t * sum(num_envs) + first + b
-
-        def join(name: str, dim: int) -> Any:
-            values = [getattr(sample, name) for sample in samples]
-            return None if any(value is None for value in values) else torch.cat(values, dim)
+        def join(parts: Sequence[Any], dim: int) -> Any:
+            if isinstance(parts[0], list):
+                return [torch.cat(of_task, dim - 1) for of_task in zip(*parts, strict=True)]
+            return None if parts[0] is None else torch.cat(list(parts), dim)
 
         return cls(
-            tasks=samples[0].tasks,
-            **{name: join(name, 2) for name in _BY_ENVS},
-            **{name: join(name, 1) for name in ("state", "final_observations", "final_valid")},
-            final_rows=torch.cat(list(map(rows, samples, first_env)), 1),
+            tasks=first.tasks,
+            observations=join([sample.observations for sample in samples], 2),
+            columns={name: join([sample.columns[name] for sample in samples], 2) for name in first.columns},
+            legal_actions=first.legal_actions,
+            state=join([sample.state for sample in samples], 1),
+            is_first=join([sample.is_first for sample in samples], 2),
+            final=_joined_final(samples),
         )
 
 
-_BY_ENVS = (
-    "observations",
-    "actions",
-    "rewards",
-    "terminations",
-    "truncations",
-    "valid",
-    "begins",
-    "behaviour_log_probs",
-)
+def _joined_final(samples: Sequence[Batch]) -> FinalObservations | None:
+    num_envs = [sample.shape[2] for sample in samples]
+    first_env = np.cumsum([0, *num_envs[:-1]]).tolist()
+    parts = []
+    for sample, envs, first in zip(samples, num_envs, first_env, strict=True):
+        if sample.final is not None:
+            t, b = sample.final.rows // envs, sample.final.rows % envs
+            parts.append((sample.final.observations, t * sum(num_envs) + first + b, sample.final.valid))
+    if not parts:
+        return None
+    return FinalObservations(*(torch.cat(of_samples, 1) for of_samples in zip(*parts, strict=True)))
 
 
-def _state(fragment: Fragment) -> NDArray[np.float32]:
-    num_envs = fragment.actions.shape[1]
-    return np.zeros((num_envs, 0), np.float32) if fragment.state is None else fragment.state
-
-
-def _padded(arrays: Sequence[NDArray[Any]], spaces: SharedSpaces) -> NDArray[Any]:
-    """Tasks' `(*rows, *observation)` in one array, zero where a task has fewer channels."""
-    shape = spaces.observation_space.shape
-    rows = arrays[0].shape[: arrays[0].ndim - len(shape)]
-    needs_zeros = any(array.shape[-1] < shape[-1] for array in arrays)
-    padded = (np.zeros if needs_zeros else np.empty)((len(arrays), *rows, *shape), arrays[0].dtype)
-    for i, array in enumerate(arrays):
-        padded[i, ..., : array.shape[-1]] = array
-    return padded
-
-
-def _final_observations(
-    fragments: Sequence[Fragment], spaces: SharedSpaces
-) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.bool_]]:
-    """The last three attributes of `Trajectories`."""
-    most = max(len(fragment.final_observations) for fragment in fragments)
-    like = fragments[0].frames
-    observations = np.zeros((len(fragments), most, *spaces.observation_space.shape), like.dtype)
-    rows = np.zeros((len(fragments), most), np.int64)
-    is_valid = np.zeros((len(fragments), most), np.bool_)
-    for i, fragment in enumerate(fragments):
-        num_envs = fragment.actions.shape[1]
-        for k, ((t, b), observation) in enumerate(fragment.final_observations.items()):
-            observations[i, k, ..., : observation.shape[-1]] = observation
+def final_observations(
+    of_tasks: Sequence[Mapping[tuple[int, int], NDArray[Any]]],
+    num_envs: int,
+    spaces: SharedSpaces,
+    device: torch.device | str,
+) -> FinalObservations | None:
+    """Puts tasks' final observations, `(t, b) -> observation`, side by side; None where there are none."""
+    most = max(map(len, of_tasks))
+    if not most:
+        return None
+    like = next(observation for finals in of_tasks for observation in finals.values())
+    observations = np.zeros((len(of_tasks), most, *spaces.observation_space.shape), like.dtype)
+    rows = np.zeros((len(of_tasks), most), np.int64)
+    is_valid = np.zeros((len(of_tasks), most), np.bool_)
+    for i, finals in enumerate(of_tasks):
+        for k, ((t, b), observation) in enumerate(finals.items()):
+            spaces.pad(observation, out=observations[i, k])
             rows[i, k] = t * num_envs + b
             is_valid[i, k] = True
-    return observations, rows, is_valid
+    return FinalObservations(
+        *(torch.from_numpy(array).to(device) for array in (observations, rows, is_valid))
+    )

@@ -1,6 +1,5 @@
 """One task's steps, time-major: what env runners hand to learners."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,19 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 EXPERT_OUTPUTS = "expert_outputs"
-"""Q-values or logits of the experts: a label."""
+"""Column: the experts' Q-values or logits, a label."""
 
 EXPERT_FEATURES = "expert_features"
-"""Last hidden layers of the experts: a label."""
-
-LEGAL_ACTIONS = "legal_actions"
-"""`(N, A)` bool, or None if all are legal."""
-
-TASKS = "tasks"
-"""Names of tasks; the rows are as many equal chunks, task by task."""
+"""Column: the experts' last hidden layers, a label."""
 
 BEHAVIOUR_LOG_PROBS = "behaviour_log_probs"
-"""log mu(a|s) of the action that was taken, under whoever drew it: a label, `(T, B)` in a fragment."""
+"""Column: log mu(a|s) of the action that was taken, under whoever drew it."""
+
+BY_EXPERT = "by_expert"
+"""Column: whether the task's expert acted. It tells whose an episode was, and goes no further."""
 
 
 @dataclass
@@ -35,49 +31,50 @@ class Fragment:
 
     Where observations are stacks of `k` frames along their last axis (`frame_stack` is `k > 1`), each frame
     is kept once: `frames[t + k - 1]` is the newest of row `t`'s, `frames[t:t + k]` are all, and those from
-    before the environment's reset, which `ages` tells, are zero in the stack.
+    before the environment's reset, which `steps_since_reset` tells, are zero in the stack.
 
     Attributes:
         task: Name of the task.
-        source: Index of the env runner: fragments of one source follow each other in time.
-        start: Time index of row 0 on its source's clock; a gap says that the environments were reset between.
-        frames: `(T + k, B, *frame)`, in the environment's own dtype; `k` is 1 and a frame the whole
-            observation where nothing is stacked.
-        ages: `(T + 1, B)` uint8, how many steps ago the environment was reset, at most `k - 1`.
+        env_runner_index: Who played it: fragments of one env runner follow each other in time.
+        start: Time index of row 0 on the env runner's clock; a gap says that the environments were reset
+            between.
+        frame_stack: `k`, 1 where nothing is stacked and a frame is the whole observation.
+        frames: `(T + k, B, *frame)`, in the environment's own dtype.
+        steps_since_reset: `(T + 1, B)` uint8, of the environment, at most `k - 1`.
+        is_first: `(T + 1, B)` bool, the observation is the first of an episode, as the learner sees episodes.
         actions: `(T, B)` int64, indices into the task's own actions.
         rewards: `(T, B)` float32.
         terminations: `(T, B)` bool, the episode ended in a terminal state.
         truncations: `(T, B)` bool, the episode was cut off.
         valid: `(T, B)` bool.
         final_observations: `(t, b) -> observation`.
-        first_begins: `(B,)` bool, whether row 0 is the first of an episode.
-        labels: What the task's expert says of `observations[:T]`, or whoever acted of how it did: name ->
-            `(T, B, ...)` float32.
-        state: `(B, S)` float32, who acted: its recurrent state before row 0, and before an episode that
-            begins there made it forget; None: there is none.
+        columns: What whoever acted knows of how it acted, and what the task's expert says of
+            `observations[:T]`: name -> `(T, B, ...)`.
+        state: `(B, S)` float32, the recurrent state of who acted before row 0 (and before an episode that
+            begins there made it forget); `S` is 0 where nothing is recurrent.
     """
 
     task: str
-    source: int
+    env_runner_index: int
     start: int
     frame_stack: int
     frames: NDArray[Any]
-    ages: NDArray[np.uint8]
+    steps_since_reset: NDArray[np.uint8]
+    is_first: NDArray[np.bool_]
     actions: NDArray[np.int64]
     rewards: NDArray[np.float32]
     terminations: NDArray[np.bool_]
     truncations: NDArray[np.bool_]
     valid: NDArray[np.bool_]
-    first_begins: NDArray[np.bool_]
+    state: NDArray[np.float32]
     final_observations: dict[tuple[int, int], NDArray[Any]] = field(default_factory=dict)
-    labels: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    state: NDArray[np.float32] | None = None
+    columns: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     @classmethod
     def empty(
         cls,
         task: str,
-        source: int,
+        env_runner_index: int,
         start: int,
         steps: int,
         first_observation: NDArray[Any],
@@ -94,17 +91,18 @@ class Fragment:
         shape = (steps, num_envs)
         return cls(
             task=task,
-            source=source,
+            env_runner_index=env_runner_index,
             start=start,
             frame_stack=frame_stack,
             frames=frames,
-            ages=np.zeros((steps + 1, num_envs), np.uint8),
+            steps_since_reset=np.zeros((steps + 1, num_envs), np.uint8),
+            is_first=np.ones((steps + 1, num_envs), np.bool_),
             actions=np.empty(shape, np.int64),
             rewards=np.empty(shape, np.float32),
             terminations=np.empty(shape, np.bool_),
             truncations=np.empty(shape, np.bool_),
             valid=np.ones(shape, np.bool_),
-            first_begins=np.ones(num_envs, np.bool_),
+            state=np.zeros((num_envs, 0), np.float32),
         )
 
     @property
@@ -114,23 +112,24 @@ class Fragment:
             return self.frames
         index = np.arange(len(self) + 1)[:, None] + np.arange(self.frame_stack)
         stacks = self.frames[index].swapaxes(1, 2)  # (T + 1, B, k, *frame)
-        forget_frames_before_reset(stacks, self.ages)
+        forget_frames_before_reset(stacks, self.steps_since_reset)
         return np.moveaxis(stacks, 2, -1)
 
-    def begins(self) -> NDArray[np.bool_]:
-        """`(T + 1, B)`: where an observation is the first of an episode, as far as the fragment can know.
-
-        Whether the last one is, after an episode that ended in the last row, only the next fragment tells:
-        in SAME_STEP mode it is, in NEXT_STEP mode it is the old episode's.
-        """
-        begins = np.concatenate([self.first_begins[None], ~self.valid])
-        ended = self.terminations | self.truncations
-        begins[1:-1] |= ended[:-1] & self.valid[1:]  # SAME_STEP: no row between the episodes
-        return begins
+    def write(self, t: int, name: str, values: NDArray[Any]) -> None:
+        """Writes row `t` of a column, `(B, ...)`; the first row that comes makes the column."""
+        column = self.columns.get(name)
+        if column is None:
+            column = self.columns[name] = np.zeros((len(self), *values.shape), values.dtype)
+        column[t] = values
 
     def __len__(self) -> int:
         """Number of rows, `T`."""
         return len(self.actions)
+
+    @property
+    def num_envs(self) -> int:
+        """`B`."""
+        return int(self.actions.shape[1])
 
     def env_steps(self) -> int:
         """Number of transitions, without autoreset rows."""
@@ -141,13 +140,14 @@ class Fragment:
         return self.env_steps()
 
 
-def forget_frames_before_reset(stacks: NDArray[Any], ages: NDArray[np.uint8]) -> None:
+def forget_frames_before_reset(stacks: NDArray[Any], steps_since_reset: NDArray[np.uint8]) -> None:
     """Zeroes, in place, what a stack must not show of the episode before.
 
     Args:
         stacks: `(*rows, k, *frame)`, oldest frame first.
-        ages: `(*rows)`, steps since the environment's reset: so many frames before the newest are its own.
+        steps_since_reset: `(*rows)`, of the environment: so many frames before the newest are its own.
     """
-    frame_stack = stacks.shape[ages.ndim]
-    if (ages < frame_stack - 1).any():
-        stacks[ages[..., None] + np.arange(frame_stack, dtype=np.uint8) < frame_stack - 1] = 0
+    frame_stack = stacks.shape[steps_since_reset.ndim]
+    if (steps_since_reset < frame_stack - 1).any():
+        age = np.arange(frame_stack, dtype=np.uint8)
+        stacks[steps_since_reset[..., None] + age < frame_stack - 1] = 0

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import torch
 
-from rllib_distill.replay.batch import Trajectories
+from rllib_distill.replay.batch import Batch
 from rllib_distill.replay.fragment import Fragment
 from rllib_distill.tasks import SharedSpaces
 
@@ -17,9 +17,9 @@ class FragmentQueue:
         """Makes an empty queue.
 
         Args:
-            tasks: Names, in the order that trajectories have.
+            tasks: Names, in the order that batches have.
             spaces: The tasks' common spaces.
-            device: Where trajectories' tensors go.
+            device: Where batches' tensors go.
         """
         self._tasks = tuple(tasks)
         self._spaces = spaces
@@ -38,11 +38,11 @@ class FragmentQueue:
             self._samples.append(self._begun)
             self._begun = {}
 
-    def pop_all(self) -> Trajectories | None:
+    def pop_all(self) -> Batch | None:
         """Takes out all whole samples, side by side; None where there is none."""
         samples = [
-            Trajectories.of([sample[task] for task in self._tasks], self._spaces, self._device)
+            Batch.of_fragments([sample[task] for task in self._tasks], self._spaces, self._device)
             for sample in self._samples
         ]
         self._samples.clear()
-        return Trajectories.joined(samples) if samples else None
+        return Batch.joined(samples) if samples else None

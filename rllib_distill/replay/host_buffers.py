@@ -19,16 +19,25 @@ def axes_in_memory(array: NDArray[Any]) -> list[int]:
     return sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
 
 
-def keep_large_tensors_cheap() -> None:
-    """For the whole process; makes a gradient step on Atari frames take a quarter less time.
+def tune_process(*, compiles: bool) -> None:
+    """Sets up the process for learning and acting; the config's `tune_process: false` leaves it out.
+
+    Args:
+        compiles: Whether networks are compiled here.
 
     - Given a seed, RLlib asks torch for deterministic algorithms, and torch then also fills every new tensor,
-      in case someone reads what was never written. Nobody here does.
+      in case someone reads what was never written. Nobody here does. With the next point, a gradient step on
+      Atari frames takes a quarter less time.
     - glibc gives the memory of large arrays back to the system when they are dropped, and asks for it again,
       page by page, for the next minibatch. It keeps up to 256 MiB instead, of arrays up to 32 MiB (its
       limit). Other C libraries are left alone.
+    - All networks share one `forward`, and torch.compile gives up after 8 versions of a function, one for
+      each network's sizes, with and without gradients; it may make as many as it allows in all.
     """
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set by a module class
+    if compiles:
+        limits = torch._dynamo.config  # type: ignore[attr-defined]  # torch does not list its submodules
+        limits.recompile_limit = max(limits.recompile_limit, limits.accumulated_recompile_limit)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 32 * _MIB)
@@ -67,12 +76,13 @@ class HostBuffers:
         return None if tensor is None else tensor.numpy()
 
     def make(self, name: str, shape: Sequence[int], like: NDArray[Any]) -> NDArray[Any]:
-        """An array of zeros with the dtype of `like` and its order of axes in memory.
+        """An array of zeros with the dtype of `like` and its order of axes in memory, after any before them.
 
         Stacked frames lie frame by frame, though their axis is the last: rows of memory that are in the same
         order on both sides are copied fastest.
         """
-        order = axes_in_memory(like)
+        before = len(shape) - like.ndim
+        order = [*range(before), *(before + axis for axis in axes_in_memory(like))]
         dtype = torch.from_numpy(np.empty(0, like.dtype)).dtype
         memory = torch.zeros([shape[axis] for axis in order], dtype=dtype, pin_memory=self._is_pinned)
         self._sets[0][name] = memory.permute(*np.argsort(order).tolist())

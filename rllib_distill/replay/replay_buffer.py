@@ -1,48 +1,45 @@
-"""Replay buffers: rings of every task's steps, read as rows or as sequences."""
+"""Replay buffers: rings of every task's steps, each stored once, read as rows or as sequences."""
 
 import logging
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from rllib_distill.errors import DistillError
-from rllib_distill.replay.batch import Trajectories
 from rllib_distill.replay.fragment import Fragment, forget_frames_before_reset
-from rllib_distill.tasks import SharedSpaces
 
-Packed = tuple[NDArray[Any], tuple[int, ...] | None]
-"""An array, and the shape that it had where it is bits now."""
+logger = logging.getLogger(__name__)
 
-
-def pack(column: NDArray[Any]) -> Packed:
-    """Packs a boolean array, and leaves any other as it is."""
-    return (np.packbits(column), column.shape) if column.dtype == np.bool_ else (column, None)
-
-
-def unpack(packed: Packed) -> NDArray[Any]:
-    """What `pack` was given."""
-    array, shape = packed
-    if shape is None:
-        return array
-    return np.unpackbits(array, count=int(np.prod(shape))).astype(np.bool_).reshape(shape)
-
+Columns = dict[str, NDArray[Any]]
+Index = NDArray[np.int64]
 
 _STEP_COLUMNS = ("actions", "rewards", "terminations", "truncations", "valid")
+_FORMAT = 2
+
+
+class Start(NamedTuple):
+    """What is known of the first row of a fragment: `(B, S)` recurrent states, and `(B,)` `is_first`."""
+
+    state: NDArray[np.float32]
+    is_first: NDArray[np.bool_]
 
 
 class Ring:
     """The last `rows` time steps of `B` environments that run side by side.
 
-    Row `t`'s next observation is row `t + 1`, so a frame takes its memory once; stacks of frames are put
+    Row `t`'s next observation is row `t + 1`, so a frame takes its space once; stacks of frames are put
     together when they are drawn. The row at the head holds the newest observation, which no transition
     starts from yet. Where a fragment does not follow the one before (environments were reset, a runner was
     replaced, another learner got the one between), the head row is left behind as an invalid one, and the
-    older frames of the fragment's first stacks come before it as invalid rows.
+    older frames of the fragment's first stacks come before it as invalid rows. The row after such a gap is
+    `is_first`: a recurrent state does not go on over it.
+
+    Rows are addressed by flat indices, row * B + environment, of any shape. Sequences start where a fragment
+    did, of which the recurrent state is known, and go on over the following fragments.
     """
 
     def __init__(self, rows: int, like: Mapping[str, NDArray[Any]], frame_stack: int = 1):
@@ -61,14 +58,15 @@ class Ring:
         self._columns = {
             name: np.zeros((rows, *column.shape[1:]), column.dtype) for name, column in like.items()
         }
-        self._final_observations: dict[int, NDArray[Any]] = {}
+        self._starts: dict[int, Start] = {}  # time index of a fragment's first row -> what is known of it
+        self._final_observations: dict[int, NDArray[Any]] = {}  # flat index -> observation
 
     @classmethod
     def for_fragments(cls, num_transitions: int, fragment: Fragment) -> "Ring":
-        """A ring for fragments of this one's shapes, dtypes and labels.
+        """A ring for fragments of this one's shapes, dtypes and columns.
 
         Args:
-            num_transitions: That it can hold, rounded up to whole rows: a memory that held a little less than
+            num_transitions: That it can hold, rounded up to whole rows: a buffer that held a little less than
                 it was asked to could never be full enough.
             fragment: The first that will come.
         """
@@ -83,6 +81,7 @@ class Ring:
             and self._columns.keys() == like.keys()
             and all(column.shape[1:] == like[name].shape[1:] for name, column in self._columns.items())
             and all(column.dtype == like[name].dtype for name, column in self._columns.items())
+            and all(start.state.shape == fragment.state.shape for start in self._starts.values())
         )
 
     def __len__(self) -> int:
@@ -95,27 +94,35 @@ class Ring:
         frame_shape = tuple(self._columns["frames"].shape[2:])
         return frame_shape if self.frame_stack == 1 else (*frame_shape, self.frame_stack)
 
+    # -- writing -------------------------------------------------------------------------------------------
+
     def add(self, fragment: Fragment) -> None:
         """Appends a fragment; one longer than the ring leaves its last rows."""
-        if fragment.start != self._next_start:
-            self._begin_anew(fragment)
+        begins_anew = fragment.start != self._next_start
+        if begins_anew:
+            self._leave_gap(fragment)
         self._next_start = fragment.start + len(fragment)
-        skipped = max(0, len(fragment) - (self.rows - 1))
-        for steps, rows in _segments(skipped, len(fragment), self.head, self.rows):
+        first, skipped = self.head, max(0, len(fragment) - (self.rows - 1))
+        for steps, rows in _segments(skipped, len(fragment), first, self.rows):
             self._forget_final_observations(rows)
             for name, column in _columns(fragment).items():
                 self._columns[name][rows] = column[steps]
         for (t, b), observation in fragment.final_observations.items():
             if t >= skipped:
-                row = (self.head + t) % self.rows
-                self._final_observations[row * self.num_envs + b] = observation
+                self._final_observations[(first + t) % self.rows * self.num_envs + b] = observation
+        if begins_anew and not skipped:
+            self._columns["is_first"][first % self.rows] = True
         self.head += len(fragment)
         newest = self.head % self.rows
         self._columns["frames"][newest] = fragment.frames[-1]
-        self._columns["ages"][newest] = fragment.ages[-1]
+        self._columns["steps_since_reset"][newest] = fragment.steps_since_reset[-1]
+        self._columns["is_first"][newest] = fragment.is_first[-1]
         self._columns["valid"][newest] = False
+        self._starts[first] = Start(fragment.state, fragment.is_first[0])
+        while self._starts and (time := next(iter(self._starts))) < self._oldest:
+            del self._starts[time]
 
-    def _begin_anew(self, fragment: Fragment) -> None:
+    def _leave_gap(self, fragment: Fragment) -> None:
         if self._next_start is not None:
             self.head += 1  # the newest observation's row, which no transition starts from, stays so
         for frame in fragment.frames[: self.frame_stack - 1]:
@@ -125,8 +132,15 @@ class Ring:
             self._columns["valid"][row] = False
             self.head += 1
 
-    def draw(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Uniformly drawn valid transitions, with replacement, as `(size,)` flat indices (row * B + env).
+    @property
+    def _oldest(self) -> int:
+        """Time index of the oldest row that is there with all its frames."""
+        return max(0, self.head - (self.rows - self.frame_stack))
+
+    # -- drawing -------------------------------------------------------------------------------------------
+
+    def draw_rows(self, size: int, rng: np.random.Generator) -> Index:
+        """Uniformly drawn valid transitions, with replacement, `(size,)`.
 
         Raises:
             ValueError: There is none.
@@ -135,31 +149,68 @@ class Ring:
         drawn = self._draw_any(size, rng)
         while (bad := ~valid[drawn]).any():
             if not valid.any():
-                raise ValueError("A replay memory of autoreset rows alone has nothing to draw.")
+                raise ValueError("A replay buffer of autoreset rows alone has nothing to draw.")
             drawn[bad] = self._draw_any(int(bad.sum()), rng)
         return drawn
 
-    def take(self, name: str, index: NDArray[np.int64], out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Column `name` at flat indices, `(size, ...)`; so are `observations` and `next_observations`."""
+    def _draw_any(self, size: int, rng: np.random.Generator) -> Index:
+        index: Index = self._oldest * self.num_envs + rng.integers(0, len(self), size)
+        return index % (self.rows * self.num_envs)
+
+    def starts(self, length: int) -> list[int]:
+        """Time indices at which sequences of `length` rows may start; each does in every environment."""
+        return [time for time in self._starts if time + length <= self.head]
+
+    def sequences(self, starts: Index, envs: Index, length: int) -> Index:
+        """The rows of sequences and of what follows their last rows, `(length + 1, size)`.
+
+        Args:
+            starts: `(size,)` of `starts(length)`.
+            envs: `(size,)` the environment of each.
+            length: In rows.
+        """
+        index: Index = (starts + np.arange(length + 1)[:, None]) % self.rows * self.num_envs + envs
+        return index
+
+    def first_rows(self, starts: Index, envs: Index) -> Start:
+        """The recurrent states `(size, S)` at sequences' first rows, and whether these are `is_first`."""
+        pairs = [(self._starts[int(time)], b) for time, b in zip(starts, envs, strict=True)]
+        return Start(np.stack([s.state[b] for s, b in pairs]), np.array([s.is_first[b] for s, b in pairs]))
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    def take(self, name: str, index: Index, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Column `name` at flat indices, `(*index.shape, ...)`, or `observations`, or `next_observations`."""
         if name == "observations":
             return self._observations(index, out)
         if name != "next_observations":
             return np.take(self._flat(name), index, axis=0, out=out, mode="clip")
         taken = self._observations(self._after(index), out)
-        if self._final_observations:
-            for i in np.flatnonzero(self._flat("truncations")[index]):
-                final = self._final_observations.get(int(index[i]))
-                if final is not None:  # None in NEXT_STEP autoreset mode: the next row is the final one
-                    taken[i] = final
+        for at in self._with_final_observations(index):
+            taken[at] = self._final_observations[int(index[at])]
         return taken
 
+    def final_observations(self, index: Index) -> dict[tuple[int, int], NDArray[Any]]:
+        """`(t, i) -> observation` of truncated rows of sequences, index `(length, size)`; see `Fragment`."""
+        return {
+            (at[0], at[1]): self._final_observations[int(index[at])]
+            for at in self._with_final_observations(index)
+        }
+
+    def _with_final_observations(self, index: Index) -> Iterator[tuple[int, ...]]:
+        """Where; in NEXT_STEP autoreset mode nowhere: the next row is the final one."""
+        if self._final_observations:
+            for at in zip(*np.nonzero(self._flat("truncations")[index]), strict=True):
+                if int(index[at]) in self._final_observations:
+                    yield tuple(map(int, at))
+
     def take_n_step(
-        self, index: NDArray[np.int64], n_step: int, gamma: float
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+        self, index: Index, n_step: int, gamma: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], Index]:
         """Returns over at most `n_step` steps (Sutton, 1988), fewer where an episode or what is known ends.
 
         Args:
-            index: `(size,)` flat indices of first transitions.
+            index: Flat indices of first transitions.
             n_step: At least 1.
             gamma: Discount factor.
 
@@ -170,7 +221,7 @@ class Ring:
         valid, rewards = self._flat("valid"), self._flat("rewards")
         terminations, truncations = self._flat("terminations"), self._flat("truncations")
         last, returns = index.copy(), rewards[index]
-        discounts = np.full(len(index), gamma, np.float32)
+        discounts = np.full(index.shape, gamma, np.float32)
         for _ in range(n_step - 1):
             following = self._after(last)
             # An invalid row after a step that did not end an episode is the head, or was it once.
@@ -181,56 +232,19 @@ class Ring:
         discounts[terminations[last]] = 0.0
         return returns, discounts, last
 
-    def _after(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _after(self, index: Index) -> Index:
         return (index + self.num_envs) % (self.rows * self.num_envs)
 
-    def _observations(self, index: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
+    def _observations(self, index: Index, out: NDArray[Any] | None) -> NDArray[Any]:
         frames = self._flat("frames")
         if self.frame_stack == 1:
             return np.take(frames, index, axis=0, out=out, mode="clip")
         back = np.arange(1 - self.frame_stack, 1) * self.num_envs
         # Stacks lie frame by frame in memory, however the caller sees them: each is k copies of whole frames.
-        into = None if out is None else np.moveaxis(out, -1, 1)
-        stacks = np.take(frames, index[:, None] + back, axis=0, out=into, mode="wrap")
-        forget_frames_before_reset(stacks, self._flat("ages")[index])
-        return np.moveaxis(stacks, 1, -1)
-
-    def get_state(self) -> dict[str, Any]:
-        """Everything, bit for bit; boolean columns packed, 8 to a byte."""
-        used = min(self.head + 1, self.rows)
-        return {
-            "rows": self.rows,
-            "frame_stack": self.frame_stack,
-            "head": self.head,
-            "next_start": self._next_start,
-            "columns": {name: pack(column[:used]) for name, column in self._columns.items()},
-            "final_observations": self._final_observations,
-        }
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> "Ring":
-        """The ring that `get_state` described."""
-        if "frame_stack" not in state:
-            raise DistillError(
-                "This replay memory was saved by an older version of rllib_distill. "
-                "Delete the checkpoint's folder 'replay' to go on with an empty one."
-            )
-        columns = {name: unpack(packed) for name, packed in state["columns"].items()}
-        ring = cls(state["rows"], columns, state["frame_stack"])
-        ring.head = state["head"]
-        ring._next_start = state["next_start"]
-        for name, column in columns.items():
-            if len(column) == ring.rows:
-                ring._columns[name] = column  # no copy: it may be gigabytes
-            else:
-                ring._columns[name][: len(column)] = column
-        ring._final_observations = dict(state["final_observations"])
-        return ring
-
-    def _draw_any(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        oldest = max(0, self.head - (self.rows - self.frame_stack)) * self.num_envs
-        index: NDArray[np.int64] = oldest + rng.integers(0, len(self), size)
-        return index % (self.rows * self.num_envs)
+        into = None if out is None else np.moveaxis(out, -1, index.ndim)
+        stacks = np.take(frames, index[..., None] + back, axis=0, out=into, mode="wrap")
+        forget_frames_before_reset(stacks, self._flat("steps_since_reset")[index])
+        return np.moveaxis(stacks, index.ndim, -1)
 
     def _flat(self, name: str) -> NDArray[Any]:
         column = self._columns[name]
@@ -245,162 +259,40 @@ class Ring:
                 if index // self.num_envs not in rows
             }
 
-
-def _segments(first: int, last: int, head: int, rows: int) -> Iterator[tuple[slice, slice]]:
-    """Steps `first` to `last` and the rows that they go to, in runs without a wrap: slices copy fastest."""
-    while first < last:
-        row = (head + first) % rows
-        length = min(last - first, rows - row)
-        yield slice(first, first + length), slice(row, row + length)
-        first += length
-
-
-def _num_rows(num_transitions: int, fragment: Fragment) -> int:
-    return -(-num_transitions // int(fragment.actions.shape[1])) + fragment.frame_stack
-
-
-def _columns(fragment: Fragment) -> dict[str, NDArray[Any]]:
-    steps = {name: getattr(fragment, name) for name in _STEP_COLUMNS}
-    frames = {"frames": fragment.frames[fragment.frame_stack - 1 : -1], "ages": fragment.ages[:-1]}
-    return {**frames, **steps, **fragment.labels}
-
-
-_FIELDS = ("frames", "ages", "actions", "rewards", "terminations", "truncations", "valid")
-_FIRST_BEGINS = "first_begins"
-
-
-class SequenceRing:
-    """The last sequences, which are the second axis of every column: `(time, capacity, ...)`.
-
-    So what is drawn is copied step by step of time, as fragments have it. Recurrent states are not kept: by
-    the time a sequence is drawn they are another network's.
-    """
-
-    def __init__(self, task: str, capacity: int, like: Mapping[str, NDArray[Any]], frame_stack: int = 1):
-        """Allocates the columns.
-
-        Args:
-            task: Whose.
-            capacity: In sequences.
-            like: Column -> an array `(time, any number, ...)` of its shape and dtype.
-            frame_stack: Frames in an observation.
-        """
-        self.task = task
-        self.capacity = capacity
-        self.frame_stack = frame_stack
-        self._num_added = 0
-        self._columns = {
-            name: np.zeros((len(column), capacity, *column.shape[2:]), column.dtype)
-            for name, column in like.items()
-        }
-        self._final_observations: dict[int, dict[int, NDArray[Any]]] = {}  # sequence -> t -> observation
-
-    @classmethod
-    def for_fragments(cls, num_transitions: int, fragment: Fragment) -> Self:
-        """A ring for fragments of this one's sizes, dtypes and labels.
-
-        Args:
-            num_transitions: That it can hold, rounded up to whole sequences, and to one fragment at least.
-            fragment: The first that will come.
-        """
-        capacity = _num_sequences(num_transitions, fragment)
-        return cls(fragment.task, capacity, _sequence_columns(fragment), fragment.frame_stack)
-
-    def fits(self, num_transitions: int, fragment: Fragment) -> bool:
-        """Whether `for_fragments` would make a ring like this one."""
-        like = _sequence_columns(fragment)
-        return (
-            self.capacity == _num_sequences(num_transitions, fragment)
-            and self.frame_stack == fragment.frame_stack
-            and self._columns.keys() == like.keys()
-            and all(_is_alike(column, like[name]) for name, column in self._columns.items())
-        )
-
-    def __len__(self) -> int:
-        """Number of sequences."""
-        return min(self._num_added, self.capacity)
-
-    @property
-    def num_steps(self) -> int:
-        """Of all sequences together, autoreset rows included."""
-        return len(self) * len(self._columns["actions"])
-
-    def add(self, fragment: Fragment) -> None:
-        """Appends a fragment's sequences, over the oldest ones."""
-        num_envs = fragment.actions.shape[1]
-        index = (self._num_added + np.arange(num_envs)) % self.capacity
-        for name, column in _sequence_columns(fragment).items():
-            self._columns[name][:, index] = column
-        if self._final_observations:
-            for i in index.tolist():
-                self._final_observations.pop(i, None)
-        for (t, b), observation in fragment.final_observations.items():
-            self._final_observations.setdefault(int(index[b]), {})[t] = observation
-        self._num_added += num_envs
-
-    def draw(self, size: int, rng: np.random.Generator) -> Fragment:
-        """Sequences, drawn uniformly, side by side as if they had been played so; none twice if possible."""
-        index = rng.choice(len(self), size, replace=size > len(self), shuffle=False)
-        taken = {name: np.take(column, index, axis=1) for name, column in self._columns.items()}
-        final_observations = {}
-        if self._final_observations:
-            for b, i in enumerate(index.tolist()):
-                for t, observation in self._final_observations.get(i, {}).items():
-                    final_observations[t, b] = observation
-        return Fragment(
-            task=self.task,
-            source=0,
-            start=0,
-            frame_stack=self.frame_stack,
-            **{name: taken.pop(name) for name in _FIELDS},
-            first_begins=taken.pop(_FIRST_BEGINS)[0],
-            final_observations=final_observations,
-            labels=taken,
-        )
+    # -- checkpoints ---------------------------------------------------------------------------------------
 
     def get_state(self) -> dict[str, Any]:
         """Everything, bit for bit; boolean columns packed, 8 to a byte."""
+        used = min(self.head + 1, self.rows)
         return {
-            "task": self.task,
-            "capacity": self.capacity,
+            "rows": self.rows,
             "frame_stack": self.frame_stack,
-            "num_added": self._num_added,
-            "columns": {name: pack(column[:, : len(self)]) for name, column in self._columns.items()},
+            "head": self.head,
+            "next_start": self._next_start,
+            "columns": {name: _pack(column[:used]) for name, column in self._columns.items()},
+            "starts": {time: tuple(start) for time, start in self._starts.items()},
             "final_observations": self._final_observations,
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
+    def from_state(cls, state: Mapping[str, Any]) -> "Ring":
         """The ring that `get_state` described."""
-        columns = {name: unpack(packed) for name, packed in state["columns"].items()}
-        ring = cls(state["task"], state["capacity"], columns, state["frame_stack"])
-        ring._num_added = state["num_added"]
+        columns = {name: _unpack(*packed) for name, packed in state["columns"].items()}
+        ring = cls(state["rows"], columns, state["frame_stack"])
+        ring.head = state["head"]
+        ring._next_start = state["next_start"]
         for name, column in columns.items():
-            ring._columns[name][:, : len(ring)] = column
+            if len(column) == ring.rows:
+                ring._columns[name] = column  # no copy: it may be gigabytes
+            else:
+                ring._columns[name][: len(column)] = column
+        ring._starts = {time: Start(*start) for time, start in state["starts"].items()}
         ring._final_observations = dict(state["final_observations"])
         return ring
 
 
-def _num_sequences(num_transitions: int, fragment: Fragment) -> int:
-    return max(-(-num_transitions // len(fragment)), int(fragment.actions.shape[1]))
-
-
-def _sequence_columns(fragment: Fragment) -> dict[str, NDArray[Any]]:
-    """`(time, B, ...)` each, by name."""
-    fields = {name: getattr(fragment, name) for name in _FIELDS}
-    return {**fields, _FIRST_BEGINS: fragment.first_begins[None], **fragment.labels}
-
-
-def _is_alike(column: NDArray[Any], other: NDArray[Any]) -> bool:
-    """But for the number of sequences."""
-    return (len(column), column.shape[2:], column.dtype) == (len(other), other.shape[2:], other.dtype)
-
-
-logger = logging.getLogger(__name__)
-
-
-class TaskReplay:
-    """A ring per task and source of fragments; memory is taken when the first fragment comes.
+class ReplayBuffer:
+    """A ring per task and env runner; space is taken when the first fragment comes.
 
     Actor-Mimic and Policy Distillation both keep one replay memory per game (Parisotto 2016, 100,000
     transitions; Rusu 2016, 540,000), so a task whose episodes are long cannot crowd out the others.
@@ -411,27 +303,27 @@ class TaskReplay:
         tasks: Iterable[str],
         *,
         capacity: int,
-        num_sources: int = 1,
+        num_env_runners: int = 1,
         n_step: int = 1,
         gamma: float = 0.99,
         seed: int | None = None,
     ):
-        """Makes an empty memory.
+        """Makes an empty buffer.
 
         Args:
             tasks: Names of the tasks.
-            capacity: Transitions per task, shared equally by the sources.
-            num_sources: How many env runners feed this memory.
-            n_step: Steps of a return, see `Ring.take_n_step`.
+            capacity: Transitions per task, shared equally by the env runners.
+            num_env_runners: How many env runners feed this buffer.
+            n_step: Steps of a row's return, see `Ring.take_n_step`.
             gamma: Its discount factor.
             seed: Of the sampling; None draws one.
         """
         self.capacity = capacity
-        self._num_sources = num_sources
+        self._num_env_runners = num_env_runners
         self._n_step = n_step
         self._gamma = gamma
         self._rings: dict[str, dict[int, Ring]] = {task: {} for task in tasks}
-        self._restored: dict[str, set[int]] = {task: set() for task in tasks}  # sources not heard of since
+        self._restored: dict[str, set[int]] = {task: set() for task in tasks}  # runners not heard of since
         self._rng = np.random.default_rng(seed)
 
     @property
@@ -444,49 +336,54 @@ class TaskReplay:
         return min(self.num_transitions(task) for task in self._rings)
 
     def num_transitions(self, task: str) -> int:
-        """Number of stored steps of a task (autoreset rows, which are never drawn, count too)."""
+        """Number of stored steps of a task (autoreset rows, which are never drawn as rows, count too)."""
         return sum(map(len, self._rings[task].values()))
+
+    def num_sequences(self, length: int) -> int:
+        """Number of sequences of so many rows, of the task that has the fewest."""
+        return min(
+            sum(len(ring.starts(length)) * ring.num_envs for ring in rings.values())
+            for rings in self._rings.values()
+        )
 
     def observation_shape(self, task: str) -> tuple[int, ...]:
         """Shape of one stored observation of a task, of which there must be some."""
         return next(iter(self._rings[task].values())).observation_shape
 
     def add(self, fragment: Fragment) -> None:
-        """Stores a fragment, over the oldest steps of its source once the memory is full."""
+        """Stores a fragment, over the oldest steps of its env runner once the buffer is full."""
         rings, restored = self._rings[fragment.task], self._restored[fragment.task]
-        share = -(-self.capacity // self._num_sources)
-        if fragment.source in restored:
-            restored.discard(fragment.source)
-            if not rings[fragment.source].fits(share, fragment):
+        share, runner = -(-self.capacity // self._num_env_runners), fragment.env_runner_index
+        if runner in restored:
+            restored.discard(runner)
+            if not rings[runner].fits(share, fragment):
                 logger.warning("Task %r has other sizes than what was restored of it.", fragment.task)
-                del rings[fragment.source]
-        if fragment.source not in rings:
-            while restored and len(rings) >= self._num_sources:  # of other runners than there are now
+                del rings[runner]
+        if runner not in rings:
+            while restored and len(rings) >= self._num_env_runners:  # of other runners than there are now
                 del rings[restored.pop()]
-            rings[fragment.source] = Ring.for_fragments(share, fragment)
-        rings[fragment.source].add(fragment)
+            rings[runner] = Ring.for_fragments(share, fragment)
+        rings[runner].add(fragment)
 
     def draw_task(self, tasks: Iterable[str]) -> str:
         """One of `tasks`, each with the same chance."""
         tasks = tuple(tasks)
         return tasks[int(self._rng.integers(len(tasks)))]
 
-    def sample(
-        self,
-        task: str,
-        size: int,
-        columns: Iterable[str],
-        out: Mapping[str, NDArray[Any]] | None = None,
-    ) -> dict[str, NDArray[Any]]:
+    # -- rows ----------------------------------------------------------------------------------------------
+
+    def sample_rows(
+        self, task: str, size: int, columns: Iterable[str], out: Mapping[str, NDArray[Any]] | None = None
+    ) -> Columns:
         """Draws transitions of one task uniformly, with replacement.
 
         Args:
             task: Whose.
             size: How many.
             columns: Of `observations`, `actions`, `rewards`, `terminations`, `truncations`,
-                `next_observations` and the labels' names; with `discounts`, `rewards` are returns of up to
+                `next_observations` and fragments' own; with `discounts`, `rewards` are returns of up to
                 `n_step` steps and `next_observations` what follows them, discounted so.
-            out: Arrays to write into, by column; others are allocated.
+            out: Arrays `(size, ...)` to write into, by column; others are allocated.
 
         Returns:
             Column -> `(size, ...)`.
@@ -494,13 +391,19 @@ class TaskReplay:
         out, columns = out or {}, tuple(columns)
         rings = list(self._rings[task].values())
         if len(rings) == 1:
-            return self._take(rings[0], rings[0].draw(size, self._rng), columns, out)
-        parts = [self._take(ring, index, columns, {}) for ring, index in self._draw_parts(rings, size)]
+            return self._rows(rings[0], rings[0].draw_rows(size, self._rng), columns, out)
+        lengths = np.array([len(ring) for ring in rings], float)
+        counts = self._rng.multinomial(size, lengths / lengths.sum())
+        parts = [
+            self._rows(ring, ring.draw_rows(int(count), self._rng), columns, {})
+            for ring, count in zip(rings, counts, strict=True)
+            if count
+        ]
         return {name: np.concatenate([part[name] for part in parts], out=out.get(name)) for name in columns}
 
-    def _take(
-        self, ring: Ring, index: NDArray[np.int64], columns: tuple[str, ...], out: Mapping[str, NDArray[Any]]
-    ) -> dict[str, NDArray[Any]]:
+    def _rows(
+        self, ring: Ring, index: Index, columns: tuple[str, ...], out: Mapping[str, NDArray[Any]]
+    ) -> Columns:
         if "discounts" not in columns:
             return {name: ring.take(name, index, out.get(name)) for name in columns}
         returns, discounts, last = ring.take_n_step(index, self._n_step, self._gamma)
@@ -510,12 +413,79 @@ class TaskReplay:
                 taken[name] = ring.take(name, last if name == "next_observations" else index, out.get(name))
         return taken
 
+    # -- sequences -----------------------------------------------------------------------------------------
+
+    def sample_sequences(
+        self,
+        task: str,
+        size: int,
+        length: int,
+        columns: Iterable[str],
+        out: Mapping[str, NDArray[Any]] | None = None,
+    ) -> tuple[Columns, dict[tuple[int, int], NDArray[Any]]]:
+        """Draws sequences of one task, uniformly of those that start with a fragment; none twice if possible.
+
+        Args:
+            task: Whose.
+            size: How many.
+            length: In rows, of which there must be at least one such sequence.
+            columns: As of `sample_rows`, without `next_observations` and `discounts`.
+            out: Arrays to write into, by column; others are allocated.
+
+        Returns:
+            Column -> `(length, size, ...)`; `observations` and `is_first` `(length + 1, size, ...)`, with
+            what follows the last row; and always `is_first` and `state` `(size, S)`. And the final
+            observations of truncated episodes, `(t, i) -> observation`, as `Fragment` has them.
+        """
+        out = out or {}
+        rings = list(self._rings[task].values())
+        starts = [ring.starts(length) for ring in rings]
+        numbers = [len(times) * ring.num_envs for ring, times in zip(rings, starts, strict=True)]
+        total = sum(numbers)
+        drawn = self._rng.choice(total, size, replace=size > total, shuffle=False)
+        of_ring = np.searchsorted(np.cumsum(numbers), drawn, side="right")
+        parts, finals, first = [], {}, 0
+        for i, (ring, times) in enumerate(zip(rings, starts, strict=True)):
+            own = drawn[of_ring == i] - sum(numbers[:i])
+            if not len(own):
+                continue
+            at, envs = np.array(times)[own // ring.num_envs], own % ring.num_envs
+            index = ring.sequences(at, envs, length)
+            parts.append(self._sequences(ring, index, at, envs, columns, out if len(own) == size else {}))
+            for (t, b), observation in ring.final_observations(index[:-1]).items():
+                finals[t, first + b] = observation
+            first += len(own)
+        if len(parts) == 1:
+            return parts[0], finals
+        return {name: _side_by_side(name, parts, out.get(name)) for name in parts[0]}, finals
+
+    def _sequences(
+        self,
+        ring: Ring,
+        index: Index,
+        starts: Index,
+        envs: Index,
+        columns: Iterable[str],
+        out: Mapping[str, NDArray[Any]],
+    ) -> Columns:
+        first = ring.first_rows(starts, envs)
+        taken = {
+            name: ring.take(name, index if name == "observations" else index[:-1], out.get(name))
+            for name in columns
+        }
+        taken["is_first"] = ring.take("is_first", index, out.get("is_first"))
+        taken["is_first"][0] = first.is_first  # of a gap before it, its state knows nothing
+        return {**taken, "state": first.state}
+
+    # -- checkpoints ---------------------------------------------------------------------------------------
+
     def save(self, path: Path) -> None:
-        """Writes the whole memory, and where its random numbers stand, to a file."""
+        """Writes the whole buffer, and where its random numbers stand, to a file."""
         state = {
+            "format": _FORMAT,
             "rng": self._rng.bit_generator.state,
             "rings": {
-                task: {source: ring.get_state() for source, ring in rings.items()}
+                task: {runner: ring.get_state() for runner, ring in rings.items()}
                 for task, rings in self._rings.items()
             },
         }
@@ -525,98 +495,60 @@ class TaskReplay:
     def load(self, path: Path) -> None:
         """Restores what `save` wrote.
 
-        If capacity, environments or labels are others now, a task's memory starts empty when its next
-        fragment comes; what other runners than today's had sampled goes when today's need the room.
+        If capacity, environments or columns are others now, a task's buffer starts empty when its next
+        fragment comes; what other env runners than today's had sampled goes when today's need the room.
 
         Raises:
             DistillError: An older version saved it.
         """
         with path.open("rb") as file:
             state = pickle.load(file)
+        if state.get("format") != _FORMAT:
+            raise DistillError(
+                "This replay buffer was saved by an older version of rllib_distill. "
+                "Delete the checkpoint's folder 'replay' to go on with an empty one."
+            )
         self._rng.bit_generator.state = state["rng"]
         for task, states in state["rings"].items():
-            # One by one: each takes as much memory again as its ring until it is gone.
-            self._rings[task] = {source: Ring.from_state(states.pop(source)) for source in list(states)}
+            # One by one: each takes as much space again as its ring until it is gone.
+            self._rings[task] = {runner: Ring.from_state(states.pop(runner)) for runner in list(states)}
             self._restored[task] = set(self._rings[task])
 
-    def _draw_parts(self, rings: list[Ring], size: int) -> list[tuple[Ring, NDArray[np.int64]]]:
-        lengths = np.array([len(ring) for ring in rings], float)
-        counts = self._rng.multinomial(size, lengths / lengths.sum())
-        return [(ring, ring.draw(int(n), self._rng)) for ring, n in zip(rings, counts, strict=True) if n]
+
+def _side_by_side(name: str, parts: Sequence[Columns], out: NDArray[Any] | None) -> NDArray[Any]:
+    return np.concatenate([part[name] for part in parts], axis=0 if name == "state" else 1, out=out)
 
 
-class SequenceReplay:
-    """A ring of sequences per task; memory is taken when the first fragment comes.
+def _segments(first: int, last: int, head: int, rows: int) -> Iterator[tuple[slice, slice]]:
+    """Steps `first` to `last` and the rows that they go to, in runs without a wrap: slices copy fastest."""
+    while first < last:
+        row = (head + first) % rows
+        length = min(last - first, rows - row)
+        yield slice(first, first + length), slice(row, row + length)
+        first += length
 
-    Where `TaskReplay` hands out transitions, this hands out what an environment did in a whole fragment.
-    """
 
-    def __init__(
-        self,
-        tasks: Iterable[str],
-        *,
-        capacity: int,
-        spaces: SharedSpaces,
-        device: torch.device | str = "cpu",
-        seed: int | None = None,
-    ):
-        """Makes an empty memory.
+def _num_rows(num_transitions: int, fragment: Fragment) -> int:
+    return -(-num_transitions // fragment.num_envs) + fragment.frame_stack
 
-        Args:
-            tasks: Names, in the order that trajectories have.
-            capacity: Transitions per task.
-            spaces: The tasks' common spaces.
-            device: Where trajectories' tensors go.
-            seed: Of the drawing; None draws one.
-        """
-        self.capacity = capacity
-        self.tasks = tuple(tasks)
-        self._spaces = spaces
-        self._device = device
-        self._rings: dict[str, SequenceRing] = {}
-        self._rng = np.random.default_rng(seed)
 
-    def __len__(self) -> int:
-        """Number of transitions of the task that has the fewest."""
-        return min(map(self.num_transitions, self.tasks))
+def _columns(fragment: Fragment) -> dict[str, NDArray[Any]]:
+    return {
+        "frames": fragment.frames[fragment.frame_stack - 1 : -1],
+        "steps_since_reset": fragment.steps_since_reset[:-1],
+        "is_first": fragment.is_first[:-1],
+        **{name: getattr(fragment, name) for name in _STEP_COLUMNS},
+        **fragment.columns,
+    }
 
-    def num_transitions(self, task: str) -> int:
-        """Number of stored steps of a task (autoreset rows count too)."""
-        return self._rings[task].num_steps if task in self._rings else 0
 
-    def add(self, fragment: Fragment) -> None:
-        """Stores a fragment's sequences, over the oldest ones once the memory is full.
+def _pack(column: NDArray[Any]) -> tuple[NDArray[Any], tuple[int, ...] | None]:
+    """A boolean array at 8 values to a byte with its shape; any other as it is."""
+    return (np.packbits(column), column.shape) if column.dtype == np.bool_ else (column, None)
 
-        Where it has other sizes than what a checkpoint of other settings held, it begins an empty memory.
-        """
-        ring = self._rings.get(fragment.task)
-        if ring is None or not ring.fits(self.capacity, fragment):
-            if ring is not None:
-                logger.warning("Task %r has other sizes than what was stored of it.", fragment.task)
-            ring = self._rings[fragment.task] = SequenceRing.for_fragments(self.capacity, fragment)
-        ring.add(fragment)
 
-    def draw(self, num_sequences: int) -> Trajectories:
-        """So many sequences of each task, which must have some, uniformly; none twice if there are enough.
-
-        Returns:
-            Trajectories with `B = num_sequences`.
-        """
-        drawn = [self._rings[task].draw(num_sequences, self._rng) for task in self.tasks]
-        return Trajectories.of(drawn, self._spaces, self._device)
-
-    def save(self, path: Path) -> None:
-        """Writes the whole memory, and where its random numbers stand, to a file."""
-        rings = {task: ring.get_state() for task, ring in self._rings.items()}
-        state = {"rng": self._rng.bit_generator.state, "rings": rings}
-        with path.open("wb") as file:
-            pickle.dump(state, file, protocol=pickle.HIGHEST_PROTOCOL)
-
-    def load(self, path: Path) -> None:
-        """Restores what `save` wrote."""
-        with path.open("rb") as file:
-            state = pickle.load(file)
-        self._rng.bit_generator.state = state["rng"]
-        states = state["rings"]
-        # One by one: each takes as much memory again as its ring until it is gone.
-        self._rings = {task: SequenceRing.from_state(states.pop(task)) for task in list(states)}
+def _unpack(array: NDArray[Any], shape: tuple[int, ...] | None) -> NDArray[Any]:
+    """What `_pack` was given."""
+    if shape is None:
+        return array
+    return np.unpackbits(array, count=int(np.prod(shape))).astype(np.bool_).reshape(shape)

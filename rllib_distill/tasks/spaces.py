@@ -1,6 +1,6 @@
 """What different tasks need to share one student: one observation space, one common set of actions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol, TypeVar
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rllib_distill.errors import DistillError
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+AnyArray = TypeVar("AnyArray")
 
 
 class HasSpaces(Protocol):
@@ -41,6 +42,7 @@ class SharedSpaces:
         num_actions: `A`.
         common_actions: task -> `(n_i,)` int64, the common action that each of the task's own actions is.
         legal_actions: task -> `(A,)` bool, the common actions that the task has.
+        channels: task -> size of the last axis of the task's own observations.
     """
 
     observation_space: Box
@@ -48,22 +50,57 @@ class SharedSpaces:
     num_actions: int
     common_actions: Mapping[str, NDArray[np.int64]]
     legal_actions: Mapping[str, NDArray[np.bool_]]
+    channels: Mapping[str, int]
 
-    def pad(self, observations: NDArray[Scalar]) -> NDArray[Scalar]:
-        """Fills the last axis up with zeros; returns the argument itself if it is full already.
+    def pad(self, observations: NDArray[Scalar], out: NDArray[Scalar] | None = None) -> NDArray[Scalar]:
+        """Fills the last axis (channels) up with zeros.
 
         Args:
-            observations: `(N, *task's observation shape)`.
+            observations: `(..., *task's observation shape)`.
+            out: Where to write, zeros in the further channels; None: new memory, or none if nothing lacks.
 
         Returns:
-            `(N, *observation_space.shape)`, of the same dtype.
+            `(..., *observation_space.shape)`, of the same dtype.
         """
         shape = self.observation_space.shape
-        if observations.shape[1:] == shape:
+        if out is None:
+            if not shape or observations.shape[-1] == shape[-1]:
+                return observations
+            rows = observations.shape[: observations.ndim - len(shape)]
+            out = np.zeros((*rows, *shape), dtype=observations.dtype)
+        out[..., : observations.shape[-1]] = observations
+        return out
+
+    def own_part(self, task: str, observations: AnyArray) -> AnyArray:
+        """What a task's own observations are of padded ones, arrays or tensors; a view."""
+        if not self.observation_space.shape:
             return observations
-        padded = np.zeros((len(observations), *shape), dtype=observations.dtype)
-        padded[..., : observations.shape[-1]] = observations
-        return padded
+        own: AnyArray = observations[..., : self.channels[task]]  # type: ignore[index]  # both kinds have it
+        return own
+
+    def to_common(self, task: str, actions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The common actions that a task's own ones are."""
+        return self.common_actions[task][actions]
+
+    def to_own(self, task: str, actions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The task's own actions that legal common ones are."""
+        own = np.zeros(self.num_actions, np.int64)
+        own[self.common_actions[task]] = np.arange(len(self.common_actions[task]))
+        return own[actions]
+
+    def scatter(
+        self, task: str, values: NDArray[Scalar], out: NDArray[Scalar] | None = None
+    ) -> NDArray[Scalar]:
+        """Values `(..., n_i)` of a task's own actions as `(..., A)`: 0 at the others, or what `out` has."""
+        if out is None:
+            out = np.zeros((*values.shape[:-1], self.num_actions), values.dtype)
+        out[..., self.common_actions[task]] = values
+        return out
+
+    def legal_of(self, tasks: Iterable[str]) -> NDArray[np.bool_] | None:
+        """The legal actions of each of some tasks, `(N, A)`; None if all are legal."""
+        legal = np.stack([self.legal_actions[task] for task in tasks])
+        return None if legal.all() else legal
 
 
 def share_spaces(tasks: Mapping[str, HasSpaces], *, own_actions: bool = False) -> SharedSpaces:
@@ -85,6 +122,7 @@ def share_spaces(tasks: Mapping[str, HasSpaces], *, own_actions: bool = False) -
         num_actions=num_actions,
         common_actions=common,
         legal_actions={name: np.isin(np.arange(num_actions), actions) for name, actions in common.items()},
+        channels={name: (task.observation_space.shape or (0,))[-1] for name, task in tasks.items()},
     )
 
 

@@ -36,8 +36,8 @@ def small(config):
             network={"type": "mlp", "hiddens": [8]},
             train_batch_size_per_learner=12,
             replay_capacity=300,
-            num_steps_per_task_before_learning=40,
-            replay_ratio=1.0,
+            num_steps_sampled_before_learning_starts=40,
+            training_intensity=1.0,
         )
         .evaluation(evaluation_duration=4)
         .reporting(min_time_s_per_iteration=0)

@@ -38,7 +38,7 @@ def distral(variant="kl_ent_2col", *, tasks=TASKS, network=NETWORK, **training):
 def soft_q(*, tasks=TASKS, network=NETWORK, **training):
     sizes = {
         "train_batch_size_per_learner": 40,
-        "num_steps_per_task_before_learning": 30,
+        "num_steps_sampled_before_learning_starts": 30,
         "replay_capacity": 90,
     }
     return small(SoftQDistralConfig(), tasks).training(network=network, **{**sizes, **training})

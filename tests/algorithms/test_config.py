@@ -26,7 +26,7 @@ def test_that_a_config_from_a_dict_equals_one_from_methods(paths):
         "optimizer": {"type": "rmsprop", "alpha": 0.9},
         "network": {"type": "linear"},
         "train_batch_size_per_learner": 64,
-        "replay_ratio": 3.0,
+        "training_intensity": 3.0,
         "num_env_runners": 2,
         "seed": 5,
     }
@@ -42,7 +42,7 @@ def test_that_a_config_from_a_dict_equals_one_from_methods(paths):
             optimizer={"type": "rmsprop", "alpha": 0.9},
             network={"type": "linear"},
             train_batch_size_per_learner=64,
-            replay_ratio=3.0,
+            training_intensity=3.0,
         )
         .evaluation(evaluation_epsilon=0.05, evaluation_duration=7)
         .env_runners(num_env_runners=2)

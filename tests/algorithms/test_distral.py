@@ -154,9 +154,9 @@ def test_that_the_distilled_policy_keeps_its_direction_in_the_corridor():
         tabular(
             alpha=1.0,
             train_batch_size_per_learner=4000,
-            replay_ratio=1.0,
+            training_intensity=1.0,
             replay_capacity=1000,
-            num_steps_per_task_before_learning=1000,
+            num_steps_sampled_before_learning_starts=1000,
             target_network_update_freq=1,
         )
         .multi_task(tasks=tasks, num_envs_per_task=10)

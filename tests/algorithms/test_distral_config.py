@@ -103,8 +103,8 @@ def test_that_no_task_is_called_distilled(refused):
 
 
 def test_that_keys_of_replay_are_unknown_to_an_algorithm_without(refused):
-    with refused("replay_ratio", "Distral"):
-        DistralConfig().update_from_dict({"tasks": TASKS, "replay_ratio": 2.0})
+    with refused("training_intensity", "Distral"):
+        DistralConfig().update_from_dict({"tasks": TASKS, "training_intensity": 2.0})
 
 
 @pytest.mark.parametrize(

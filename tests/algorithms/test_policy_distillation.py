@@ -170,7 +170,7 @@ def test_that_a_student_surpasses_a_useless_expert_by_rl(tmp_path):
         gamma=0.9,
         huber_delta=None,
         target_network_update_freq=20,
-        num_steps_per_task_before_learning=100,
+        num_steps_sampled_before_learning_starts=100,
     )
     algo = config.build_algo()
     student = train_until(algo, 1500)["student"]
@@ -191,7 +191,7 @@ def test_that_the_on_policy_objective_finds_the_experts_best_actions(tmp_path):
         gamma=0.0,  # each state on its own: then the optimum is the expert's best action
         lr=0.05,
         train_batch_size_per_learner=320,
-        replay_ratio=1.0,
+        training_intensity=1.0,
     )
     algo = config.build_algo()
     student = train_until(algo, 300)["student"]

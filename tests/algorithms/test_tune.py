@@ -17,7 +17,7 @@ def test_that_tuner_takes_a_name_a_config_a_sweep_a_stop_and_paths_of_the_users_
             tau=tune.grid_search([0.1, 1.0]),
             lr=[["0%", 0.1], ["100%", 0.0]],
             stop={"training_iteration": 4},
-            num_steps_per_task_before_learning=32,
+            num_steps_sampled_before_learning_starts=32,
         )
         .env_runners(rollout_fragment_length=16)
         .reporting(min_time_s_per_iteration=0)

@@ -30,7 +30,7 @@ def algo_and_checkpoint(tmp_path_factory, ray_session):
         .training(
             network={"type": "mlp", "hiddens": [8]},
             replay_capacity=200,
-            num_steps_per_task_before_learning=20,
+            num_steps_sampled_before_learning_starts=20,
         )
         .reporting(min_time_s_per_iteration=0)
         .debugging(seed=0, log_level="ERROR")

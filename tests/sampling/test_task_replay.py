@@ -61,7 +61,7 @@ def test_that_rows_go_into_given_arrays(sources):
 @pytest.mark.parametrize("num_envs", [1, 7, 24, 100])
 @pytest.mark.parametrize("sources", [1, 3])
 def test_that_a_full_memory_holds_at_least_its_capacity_and_hardly_more(num_envs, sources):
-    # Else a memory of just `num_steps_per_task_before_learning` would never be full enough to start.
+    # Else a memory of just `num_steps_sampled_before_learning_starts` would never be full enough to start.
     replay = TaskReplay(["a"], capacity=1000, num_sources=sources, seed=0)
     for source in range(sources):
         replay.add(Fragment.empty("a", source, 0, 1100, np.zeros((num_envs, 1))))

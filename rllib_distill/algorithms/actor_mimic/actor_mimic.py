@@ -6,10 +6,11 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 
 from rllib_distill.core.checks import Coefficient, check_number
-from rllib_distill.core.experts import ExpertConfig, StudentAlgorithm
+from rllib_distill.core.experts import ExpertsMixin, StudentAlgorithm
+from rllib_distill.core.replay_config import ReplayConfig
 
 
-class ActorMimicConfig(ExpertConfig):
+class ActorMimicConfig(ExpertsMixin, ReplayConfig):
     """Configures `ActorMimic`.
 
     Example:

@@ -3,16 +3,17 @@
 from typing import Any
 
 import torch
-from ray.rllib.core.columns import Columns
 
 from rllib_distill.core.experts import greedy_agreement
-from rllib_distill.core.replay_learner import MultiTaskLearner
-from rllib_distill.core.rl_module import FEATURES
+from rllib_distill.core.learner import Loss
+from rllib_distill.core.replay_learner import ReplayLearner
 from rllib_distill.losses import feature_regression_loss, policy_regression_loss
-from rllib_distill.replay.fragment import EXPERT_FEATURES, EXPERT_OUTPUTS, LEGAL_ACTIONS, TASKS
+from rllib_distill.networks import NetworkOutputs
+from rllib_distill.replay import Batch
+from rllib_distill.replay.fragment import EXPERT_FEATURES, EXPERT_OUTPUTS
 
 
-class ActorMimicLearner(MultiTaskLearner):
+class ActorMimicLearner(ReplayLearner):
     """L = L_policy + beta L_feature, averaged over the minibatch, in which all tasks have equal shares.
 
     The official code sums over its 8 rows per game; the mean does not tie the step size to the batch size.
@@ -22,28 +23,27 @@ class ActorMimicLearner(MultiTaskLearner):
         """States and their labels; actions and rewards play no part."""
         return ("observations", *self.config.label_columns)
 
-    def compute_loss_for_module(
-        self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
-    ) -> torch.Tensor:
+    def loss_of_module(self, module_id: str, config: Any, batch: Batch, outputs: NetworkOutputs) -> Loss:
         """Mean over all rows of the minibatch."""
-        logits, tasks = fwd_out[Columns.ACTION_DIST_INPUTS], batch[TASKS]
+        steps = batch.shape[1]
+        logits = outputs.outputs[:, :steps]
         policy_loss = policy_regression_loss(
-            batch[EXPERT_OUTPUTS], logits, tau=self.tau_of_rows(batch), legal_actions=batch[LEGAL_ACTIONS]
+            batch.columns[EXPERT_OUTPUTS],
+            logits,
+            tau=batch.per_row([config.tau_of(task) for task in batch.tasks]),
+            legal_actions=batch.legal_of(logits),
         )
-        loss = policy_loss.mean()
+        per_row, components = policy_loss, {"policy_regression_loss": policy_loss}
         if config.beta > 0:
-            feature_loss = self._feature_loss(module_id, batch, fwd_out[FEATURES])
+            feature_loss = self._feature_loss(module_id, batch, outputs.features[:, :steps])
             # beta times the squared norm, as the paper prints it; the official code takes half of that.
-            loss = loss + config.beta * feature_loss.mean()
-            if self.logs_minibatch:
-                self.keep_task_metric(module_id, "feature_regression_loss", tasks, feature_loss)
+            per_row = per_row + config.beta * feature_loss
+            components["feature_regression_loss"] = feature_loss
         if self.logs_minibatch:
-            self.keep_task_metric(module_id, "policy_regression_loss", tasks, policy_loss)
-            agrees = greedy_agreement(batch, logits)
-            self.keep_task_metric(module_id, "greedy_agreement", tasks, agrees)
-        return loss
+            components["greedy_agreement"] = greedy_agreement(batch, logits)
+        return Loss.of_rows(batch, per_row, components)
 
-    def _feature_loss(self, module_id: str, batch: dict[str, Any], features: torch.Tensor) -> torch.Tensor:
-        predicted = self.module[module_id].predict_expert_features(features, batch[TASKS])
-        losses = map(feature_regression_loss, predicted, batch[EXPERT_FEATURES])
-        return torch.cat(list(losses))
+    def _feature_loss(self, module_id: str, batch: Batch, features: torch.Tensor) -> torch.Tensor:
+        predicted = self.module[module_id].predict_expert_features(features, batch.tasks)
+        losses = map(feature_regression_loss, predicted, batch.columns[EXPERT_FEATURES])
+        return torch.stack(list(losses))

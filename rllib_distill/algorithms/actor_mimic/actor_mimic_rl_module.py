@@ -28,16 +28,16 @@ class ActorMimicRLModule(NetworkRLModule, InferenceOnlyAPI):
         """`f_i(h)` per task.
 
         Args:
-            features: The student's, `(len(tasks) * n, F)`, task by task.
-            tasks: Their order.
+            features: The student's, `(N, T, B, F)`.
+            tasks: The N tasks.
 
         Returns:
-            Per task, `(n, F_i)`.
+            Per task, `(T, B, F_i)`.
         """
-        parts = features.chunk(len(tasks))
-        return [self.feature_regressors[task](part) for task, part in zip(tasks, parts, strict=True)]
+        pairs = zip(tasks, features.unbind(), strict=True)
+        return [self.feature_regressors[task](of_task) for task, of_task in pairs]
 
     @override(InferenceOnlyAPI)
     def get_non_inference_attributes(self) -> list[str]:
-        """See RLlib."""
+        """The maps learn, and do not act."""
         return ["feature_regressors"]

@@ -1,14 +1,16 @@
 """Distral: task policies and a distilled policy that shape each other (Teh et al., 2017)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 
-from rllib_distill.algorithms.distral.task_policies_config import DISTILLED, TaskPoliciesConfig
+from rllib_distill.algorithms.distral.task_policies_config import TaskPoliciesConfig
 from rllib_distill.core.algorithm import MultiTaskAlgorithm
-from rllib_distill.core.checks import Coefficient, check_choice, check_number
+from rllib_distill.core.checks import Coefficient, check_choice
+from rllib_distill.core.trajectories import TrajectoryMixin
+from rllib_distill.env_runner.task_envs import DISTILLED
 from rllib_distill.errors import DistillError
 from rllib_distill.networks import Parameterization
 
@@ -48,7 +50,7 @@ _VARIANT = "variant"
 _SHARE_WITHOUT_KL = 0.5
 
 
-class DistralConfig(TaskPoliciesConfig):
+class DistralConfig(TaskPoliciesConfig, TrajectoryMixin):
     """Configures `Distral`.
 
     Example:
@@ -70,9 +72,6 @@ class DistralConfig(TaskPoliciesConfig):
             algo_class = Distral
         super().__init__(algo_class=algo_class)
         self.parameterization: Parameterization = "two_column"
-        self.vf_loss_coeff = 0.5
-        self.vtrace_clip_rho_threshold = 1.0
-        self.vtrace_clip_pg_rho_threshold = 1.0
         self.lr = 0.0005
         self.grad_clip = 40.0
         self.num_envs_per_task = 16
@@ -95,9 +94,6 @@ class DistralConfig(TaskPoliciesConfig):
         self,
         *,
         parameterization: Parameterization = NotProvided,
-        vf_loss_coeff: float = NotProvided,
-        vtrace_clip_rho_threshold: float = NotProvided,
-        vtrace_clip_pg_rho_threshold: float = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the training related configuration.
@@ -106,25 +102,13 @@ class DistralConfig(TaskPoliciesConfig):
             parameterization: Of a task policy's logits: `one_column` (the task network's own), `two_column`
                 (alpha h + beta f, the distilled network's and the task network's; default), or `shared` (one
                 network for all tasks, for alpha 0).
-            vf_loss_coeff: Weight of the value functions' loss (default 0.5).
-            vtrace_clip_rho_threshold: See RLlib's IMPALA (default 1).
-            vtrace_clip_pg_rho_threshold: As well.
-            kwargs: See `TaskPoliciesConfig.training`. A minibatch is all samples that have come from env
-                runners, each of `rollout_fragment_length` rows of `num_envs_per_task` environments of every
-                task.
+            kwargs: See `TaskPoliciesConfig.training` and `TrajectoryMixin.training`.
 
         Returns:
             This config.
         """
         super().training(**kwargs)
-        self._set_given(
-            {
-                "parameterization": parameterization,
-                "vf_loss_coeff": vf_loss_coeff,
-                "vtrace_clip_rho_threshold": vtrace_clip_rho_threshold,
-                "vtrace_clip_pg_rho_threshold": vtrace_clip_pg_rho_threshold,
-            }
-        )
+        self._set_given({"parameterization": parameterization})
         self._map_tasks()
         return self
 
@@ -166,8 +150,13 @@ class DistralConfig(TaskPoliciesConfig):
         return self.parameterization != "one_column" or not _is_zero(self.alpha)
 
     @property
+    def learns_on_policy(self) -> bool:
+        """An actor-critic does."""
+        return True
+
+    @property
     def policies_parameterization(self) -> Parameterization:
-        """As configured."""
+        """One of the three that there are, `parameterization`."""
         return self.parameterization
 
     def column_weights(self, task: str) -> tuple[float, float]:
@@ -211,23 +200,10 @@ class DistralConfig(TaskPoliciesConfig):
     def validate(self) -> None:
         """Checks every value before anything starts."""
         check_choice("parameterization", self.parameterization, ("one_column", "two_column", "shared"))
-        check_number("vf_loss_coeff", self.vf_loss_coeff, least=0)
-        check_number("vtrace_clip_rho_threshold", self.vtrace_clip_rho_threshold, above=0)
-        check_number("vtrace_clip_pg_rho_threshold", self.vtrace_clip_pg_rho_threshold, above=0)
         if self.parameterization == "shared":
             self._check_shared()
         super().validate()
-        self._check_batch_size()
-
-    def _check_batch_size(self) -> None:
-        """Not `train_batch_size_per_learner`, which says what `train_batch_size` does where it is not set."""
-        rows = self._train_batch_size_per_learner
-        if rows is not None:
-            raise DistillError(
-                f"train_batch_size_per_learner is {rows!r}; Distral learns from env runners' whole samples: "
-                f"remove it, and set rollout_fragment_length ({self.rollout_fragment_length}) and "
-                f"num_envs_per_task ({self.num_envs_per_task}), whose product is the rows of each task."
-            )
+        self.check_batch_size()
 
     def _check_shared(self) -> None:
         for name in ("alpha", "beta"):
@@ -262,12 +238,3 @@ class Distral(MultiTaskAlgorithm):
     def get_default_config(cls) -> DistralConfig:
         """See RLlib."""
         return DistralConfig()
-
-    @property
-    def samples_awaited(self) -> int:
-        """As many as there are ranks, so that each has work: one without a sample only follows the others."""
-        return max(1, self.config.num_learners)
-
-    def num_minibatches(self, samples: Sequence[tuple[int, Any]], new_env_steps: int) -> int:
-        """All samples of a rank are one minibatch; a rank that has none goes along with the others."""
-        return 1

@@ -10,16 +10,17 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.utils.from_config import NotProvided
 
 from rllib_distill.core.algorithm import MODULES_FOLDER
-from rllib_distill.core.checks import Coefficient, check_bool, check_coefficient, check_number, coefficient_of
+from rllib_distill.core.checks import Coefficient, check_coefficient, check_number, coefficient_of
 from rllib_distill.core.config import MultiTaskConfig, default_network
 from rllib_distill.core.paths import absolute_path, newest_checkpoint
-from rllib_distill.core.rl_module import check_same_network
-from rllib_distill.env_runner.actors import PolicyRunnerActors
+from rllib_distill.core.rl_module import acting_forward, check_same_network
+from rllib_distill.env_runner.actors import Actor, NetworkActor
+from rllib_distill.env_runner.task_envs import DISTILLED, POLICY
 from rllib_distill.errors import DistillError
-from rllib_distill.networks import Parameterization, PolicyNetwork, build_policy_network, scale_logits
+from rllib_distill.networks import Parameterization, scale_outputs
 from rllib_distill.tasks import SharedSpaces
 
-_DISTILLED, _NETWORK, _VALUES = "distilled", "network.", "value_head"
+_NETWORK, _VALUES = "network.", "value_head"
 
 
 def check_initial_policy(config: Any) -> None:
@@ -40,7 +41,7 @@ def read_distilled_policy(checkpoint: str | Path) -> dict[str, torch.Tensor]:
     Raises:
         DistillError: There is no such checkpoint, or it has no distilled policy.
     """
-    folder = Path(checkpoint) / MODULES_FOLDER / _DISTILLED
+    folder = Path(checkpoint) / MODULES_FOLDER / DISTILLED
     if not folder.is_dir():
         raise DistillError(f"init_from is {str(checkpoint)!r}, which {_what_is_wrong(Path(checkpoint))}")
     weights = RLModule.from_checkpoint(folder.resolve()).state_dict()
@@ -60,7 +61,7 @@ def start_from(weights: Mapping[str, torch.Tensor], module: Any, head_scale: flo
         head_scale: Its first logits, as a multiple of the distilled policy's.
     """
     module.network.load_state_dict(weights, strict=False)  # which lack the value heads
-    scale_logits(module.network, head_scale)
+    scale_outputs(module.network, head_scale)
 
 
 def _what_is_wrong(checkpoint: Path) -> str:
@@ -81,10 +82,6 @@ def _what_is_wrong(checkpoint: Path) -> str:
 
 def _is_value(name: str) -> bool:
     return name.startswith(_VALUES)
-
-
-DISTILLED = "distilled"
-"""Id of the module pi_0."""
 
 
 class TaskPoliciesConfig(MultiTaskConfig):
@@ -185,10 +182,25 @@ class TaskPoliciesConfig(MultiTaskConfig):
         """The task's."""
         return coefficient_of(self.beta, task)
 
-    @property
-    def runner_actors_class(self) -> type:
-        """Policies that draw their actions and may have a memory."""
-        return PolicyRunnerActors
+    def make_behaviour(self, modules: Any, experts: Any, *, device: torch.device, **_: Any) -> Actor:
+        """The tasks' policies, all at once, drawn from where `explore` says so."""
+        return self._policies_actor(modules, device)
+
+    def make_evaluated_policies(self, modules: Any, device: torch.device) -> dict[str, Actor]:
+        """The tasks' policies, drawn from as in training, and the distilled policy on every task."""
+        policies = {POLICY: self._policies_actor(modules, device)}
+        if self.evaluates_distilled:
+            policies[DISTILLED] = self._policies_actor(modules, device, who=DISTILLED)
+        return policies
+
+    def _policies_actor(self, modules: Any, device: torch.device, **others: Any) -> Actor:
+        return NetworkActor(
+            acting_forward(modules, **others),
+            self.shared_spaces,
+            state_size=modules.policies.state_size,
+            device=device,
+            draws=bool(self.explore),
+        )
 
     @property
     def evaluates_distilled(self) -> bool:
@@ -208,11 +220,6 @@ class TaskPoliciesConfig(MultiTaskConfig):
         """The same for every module."""
         return self.shared_spaces
 
-    @property
-    def shared_spaces(self) -> SharedSpaces:
-        """Of all tasks."""
-        return self.task_set.shared()
-
     def get_multi_rl_module_spec(self, **kwargs: Any) -> MultiRLModuleSpec:
         """A module per policy, and how they act together."""
         from rllib_distill.algorithms.distral.distral_rl_module import DistralMultiRLModule
@@ -231,20 +238,11 @@ class TaskPoliciesConfig(MultiTaskConfig):
         shape = self.shared_spaces.observation_space.shape
         return {
             "network": default_network(shape) if self.network is None else self.network,
+            "heads": None,
             "mixed_precision": self.mixed_precision,
             "num_values": self.num_values(module_id),
             "starts_at_zero": self.starts_at_zero(module_id),
         }
-
-    def build_network_of(self, module_id: str) -> PolicyNetwork:
-        """The module's network; raises DistillError where it cannot take what the tasks observe."""
-        spaces, model = self.shared_spaces, self.model_config_of_module(module_id)
-        return build_policy_network(
-            model["network"],
-            spaces.observation_space.shape,
-            spaces.num_actions,
-            num_values=model["num_values"],
-        )
 
     # -- checks --------------------------------------------------------------------------------------------
 
@@ -255,7 +253,7 @@ class TaskPoliciesConfig(MultiTaskConfig):
         check_coefficient("beta", self.beta, tasks, above=0)
         self._check_tasks()
         check_number("epsilon", self.epsilon, least=0, most=0)
-        self._check_explore()
+        self.check_draws()
         if self.torch_compile_learner or self.torch_compile_worker:
             raise DistillError(
                 "torch_compile_learner and torch_compile_worker are not for Distral: remove them."
@@ -264,15 +262,6 @@ class TaskPoliciesConfig(MultiTaskConfig):
         if self.starts_from_another:
             self.init_from = absolute_path(self.init_from)
             check_initial_policy(self)
-
-    def _check_explore(self) -> None:
-        """Greedy actions would never show what other actions are worth."""
-        check_bool("explore", self.explore)
-        if not self.explore and not self.in_evaluation:
-            raise DistillError(
-                "explore is False; training needs actions that are drawn from the policies: leave it True. "
-                "For greedy actions in evaluation set evaluation_config: {explore: false}."
-            )
 
     def _check_tasks(self) -> None:
         """One set of actions, in one order, so that the distilled policy means the same everywhere."""

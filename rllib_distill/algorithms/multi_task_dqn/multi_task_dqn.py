@@ -61,6 +61,11 @@ class QLearningConfig(ReplayConfig):
         )
 
     @property
+    def learns_q_values(self) -> bool:
+        """Whether any module does."""
+        return True
+
+    @property
     def target_update_share(self) -> float:
         """Share of the online network that a target update takes; 1: a copy."""
         return 1.0
@@ -73,6 +78,11 @@ class QLearningConfig(ReplayConfig):
         if self.huber_delta is not None:
             check_number("huber_delta", self.huber_delta, above=0)
         check_number("target_network_update_freq", self.target_network_update_freq, least=1, integer=True)
+        if self.is_recurrent and self.learns_q_values:
+            raise DistillError(
+                "network has the option lstm; Q-learning is for networks without one: remove it, or stack "
+                "frames."
+            )
 
 
 _RECIPE = (
@@ -82,7 +92,7 @@ _RECIPE = (
     "n_step",
     "huber_delta",
     "target_network_update_freq",
-    "replay_ratio",
+    "training_intensity",
     "replay_capacity",
     "train_batch_size_per_learner",
     "num_envs_per_task",
@@ -182,25 +192,28 @@ class MultiTaskDQNConfig(QLearningConfig):
     """
 
     rows_per_task = 128
+    renamed_keys: Mapping[str, str] = {**QLearningConfig.renamed_keys, "tau": "target_network_tau"}
 
     def __init__(self, algo_class: type | None = None, *, shared: bool = False):
         """Sets the defaults."""
         super().__init__(algo_class=algo_class or MultiTaskDQN)
         self.shared = shared
         self.heads = "per_task"
-        self.tau = 1.0
+        self.target_network_tau = 1.0
         self.num_envs_per_task = 16
-        self.replay_ratio = 8.0
+        self.training_intensity = 8.0
         self.replay_capacity = 200_000
         self.rollout_fragment_length = 16
         self.epsilon = [[0, 1.0], [200_000, 0.02]]
 
-    def training(self, *, shared: bool = NotProvided, tau: float = NotProvided, **kwargs: Any) -> Self:
+    def training(
+        self, *, shared: bool = NotProvided, target_network_tau: float = NotProvided, **kwargs: Any
+    ) -> Self:
         """Sets the training related configuration.
 
         Args:
             shared: See the class.
-            tau: Share of the online network that a target update takes (default 1, a copy).
+            target_network_tau: Share of the online network that a target update takes (default 1, a copy).
             kwargs: See `QLearningConfig.training`. `train_batch_size_per_learner` counts the rows of all
                 tasks (default: 128 of each).
 
@@ -208,21 +221,21 @@ class MultiTaskDQNConfig(QLearningConfig):
             This config.
         """
         super().training(**kwargs)
-        self._set_given({"shared": shared, "tau": tau})
+        self._set_given({"shared": shared, "target_network_tau": target_network_tau})
         if shared is not NotProvided:
             self._map_tasks()
         return self
 
     @property
     def target_update_share(self) -> float:
-        """RLlib's DQN calls it tau, and so do we."""
-        return self.tau
+        """RLlib's DQN calls it tau, which is a temperature everywhere in this package."""
+        return self.target_network_tau
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """See RLlib."""
-        from rllib_distill.algorithms.multi_task_dqn.multi_task_dqn_rl_module import MultiTaskDQNRLModule
+        from rllib_distill.core.rl_module import TargetNetworkRLModule
 
-        return RLModuleSpec(module_class=MultiTaskDQNRLModule)
+        return RLModuleSpec(module_class=TargetNetworkRLModule)
 
     def get_default_learner_class(self) -> type:
         """See RLlib."""
@@ -234,7 +247,7 @@ class MultiTaskDQNConfig(QLearningConfig):
         """Checks every value before anything starts."""
         check_bool("shared", self.shared)
         super().validate()
-        check_number("tau", self.tau, above=0, most=1)
+        check_number("target_network_tau", self.target_network_tau, above=0, most=1)
 
     def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
         return dict.fromkeys(tasks, SHARED) if self.shared else super()._module_of_tasks(tasks)

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
+import torch
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
@@ -14,23 +15,28 @@ from rllib_distill.core.checks import Coefficient, check_choice, check_number
 from rllib_distill.core.experts import (
     STUDENT,
     Behaviour,
-    ExpertConfig,
+    ExpertsMixin,
     StudentAlgorithm,
     check_behaviour,
     highest_share,
     last_share,
 )
 from rllib_distill.core.schedules import Schedule, check_schedule, value_at
+from rllib_distill.core.trajectories import TrajectoryMixin
+from rllib_distill.env_runner.actors import Actor
 from rllib_distill.env_runner.episode_metrics import EXPERT_EPISODE_RETURNS_MEAN, STUDENT_EPISODE_RETURNS_MEAN
+from rllib_distill.env_runner.task_envs import EXPERT
 from rllib_distill.errors import DistillError
 from rllib_distill.experts import ExpertBank
+from rllib_distill.imports import import_object
+from rllib_distill.losses import DISTILLATION_LOSSES, DistillationLoss
 
 
 def check_policy_distillation(config: Any) -> None:
     """Values, and what excludes what."""
     check_behaviour(config.behaviour)
-    check_choice("loss", config.loss, ("kl", "nll", "mse"))
-    check_choice("objective", config.objective, ("distillation", "expected_entropy_regularised"))
+    _ = config.distillation_loss  # raises what is wrong with `loss`
+    check_choice("objective", config.objective, get_args(Objective))
     check_choice("online_expert", config.online_expert, ("current", "best"))
     check_number("rl_coeff", config.rl_coeff, least=0)
     if isinstance(config.imitation_coeff, str):
@@ -56,8 +62,10 @@ def check_policy_distillation(config: Any) -> None:
         )
     if config.experts_learn:
         _check_online(config)
-    if config.is_on_policy:
+    if config.learns_on_policy:
         _check_on_policy(config)
+    else:
+        config.check_unchanged(_TRAJECTORY_SETTINGS, "which is for the objectives on trajectories")
 
 
 def _check_online(config: Any) -> None:
@@ -78,24 +86,33 @@ def _check_on_policy(config: Any) -> None:
         "behaviour": (highest_share(config.behaviour) > 0, config.behaviour, "'student'"),
         "epsilon": (config.epsilon != 0, config.epsilon, "0"),
         "loss": (config.loss != "kl", config.loss, "'kl'"),
-        "rl_coeff": (config.rl_coeff != 0, config.rl_coeff, "0"),
         "experts": (config.experts_learn, "online", "files"),
     }
     for name, (is_wrong, value, allowed) in wrong.items():
         if is_wrong:
             raise DistillError(
-                f"{name} is {value!r}; with the objective expected_entropy_regularised it must be {allowed}: "
-                "the objective is an expectation over the student's own policy, given experts that stay."
+                f"{name} is {value!r}; with the objective {config.objective} it must be {allowed}: "
+                "the objective is about what the student's own policy does, given experts that stay."
             )
+    if config.objective == KICKSTARTING and not config.rl_coeff:
+        raise DistillError(
+            "rl_coeff is 0; kickstarting is reinforcement learning with experts' help: set it, e.g. to 1.0."
+        )
+    check_number("entropy_coeff", config.entropy_coeff, least=0)
+    config.check_unchanged(
+        _REPLAY_SETTINGS, f"which is for replay: the objective {config.objective} has none"
+    )
+    config.check_batch_size()
+    config.check_draws()
 
 
 def check_experts_fit(config: Any, experts: ExpertBank) -> None:
     """The experts know what the settings ask of them."""
     for task, expert in experts.items():
-        if config.loss == "mse" and config.objective == "distillation" and expert.info.kind != "q_values":
+        if config.distillation_loss.of_q_values and expert.info.kind != "q_values":
             raise DistillError(
-                f"loss is 'mse', but the expert of task {task!r} has {expert.info.kind}, which are no "
-                "Q-values to be regressed to: use loss 'kl' or 'nll'."
+                f"loss is {config.loss!r}, but the expert of task {task!r} has {expert.info.kind}, which are "
+                "no Q-values to be regressed to: use loss 'kl' or 'nll'."
             )
         expected = expert.info.expected_return
         if config.imitation_coeff == "qdagger" and (expected is None or expected["mean"] <= 0):
@@ -107,10 +124,30 @@ def check_experts_fit(config: Any, experts: ExpertBank) -> None:
 
 
 ONLINE = "online"
-EXPECTED_ENTROPY = "expected_entropy_regularised"
+EXPECTED_ENTROPY, KICKSTARTING = "expected_entropy_regularised", "kickstarting"
+Objective = Literal["distillation", "expected_entropy_regularised", "kickstarting"]
+
+_TRAJECTORY_SETTINGS = (
+    "vf_loss_coeff",
+    "entropy_coeff",
+    "vtrace_clip_rho_threshold",
+    "vtrace_clip_pg_rho_threshold",
+)
+_REPLAY_SETTINGS = (
+    "replay_capacity",
+    "training_intensity",
+    "num_steps_sampled_before_learning_starts",
+    "one_task_per_minibatch",
+    "sequence_length",
+    "burn_in_len",
+    "n_step",
+    "double_q",
+    "huber_delta",
+    "target_network_update_freq",
+)
 
 
-class PolicyDistillationConfig(ExpertConfig, QLearningConfig):
+class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
     """Configures `PolicyDistillation`.
 
     Example:
@@ -130,10 +167,11 @@ class PolicyDistillationConfig(ExpertConfig, QLearningConfig):
         if algo_class is None:
             algo_class = PolicyDistillation
         super().__init__(algo_class=algo_class)
-        self.objective: Literal["distillation", "expected_entropy_regularised"] = "distillation"
-        self.loss: Literal["kl", "nll", "mse"] = "kl"
+        self.objective: Objective = "distillation"
+        self.loss = "kl"
         self.tau = 0.01
         self.rl_coeff = 0.0
+        self.entropy_coeff = 0.0
         self.imitation_coeff: Schedule | Literal["qdagger"] = 1.0
         self.online_expert: Literal["current", "best"] = "best"
         self.behaviour = "expert"
@@ -172,33 +210,39 @@ class PolicyDistillationConfig(ExpertConfig, QLearningConfig):
     def training(
         self,
         *,
-        loss: Literal["kl", "nll", "mse"] = NotProvided,
+        loss: str = NotProvided,
         tau: Coefficient = NotProvided,
-        objective: Literal["distillation", "expected_entropy_regularised"] = NotProvided,
+        objective: Objective = NotProvided,
         rl_coeff: float = NotProvided,
+        entropy_coeff: float = NotProvided,
         imitation_coeff: Schedule | Literal["qdagger"] = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the training related configuration.
 
         Args:
-            loss: `kl` (default), `nll` (of the expert's best action) or `mse` (of Q-values).
+            loss: `kl` (default), `nll` (of the expert's best action) or `mse` (of Q-values); or one of your
+                own, "my_package:my_loss" (see `rllib_distill.losses.DistillationLoss`).
             tau: Temperature, > 0, a number or task -> number; it divides the experts' Q-values only (default
-                0.01, the paper's, which wants long training where the gaps between them are small). With an
-                RL term it divides the student's too, whose outputs are Q-values then.
-            objective: `distillation` on whatever states are visited (default); or
-                `expected_entropy_regularised` (Czarnecki et al., 2019): the student's own states, actions
-                drawn from its policy, and the experts' log-likelihoods of its future actions as a reward, so
-                that the update is the gradient of an objective. Wants `behaviour="student"`, `epsilon=0`, a
-                tau of the size of the gaps between Q-values, and an n_step of 5 or more.
-            rl_coeff: Weight of the student's own Q-learning loss (default 0: imitation alone); with 1 and an
-                `imitation_coeff` that fades, a student can surpass its experts.
-            imitation_coeff: Weight of the imitation loss, a schedule (falling, it is kickstarting; Schmitt
-                et al., 2018), or `qdagger`: per task max(1 - student's / expert's mean return, 0), at most 1
-                (Agarwal et al., 2022); 1 while the student has not played, or an expert that learns has no
-                return above 0.
-            kwargs: See `QLearningConfig.training` and `ReplayConfig.training`. Here by default heads are
-                `per_task` and a minibatch is of one task, 32 rows (online: an equal share of each task).
+                0.01, the paper's, which wants long training where the gaps between them are small). With a
+                Q-learning loss it divides the student's too, whose outputs are Q-values then.
+            objective: `distillation` on whatever states are replayed (default). Or, on trajectories that the
+                student has just played, drawn from its policy, with V-trace (Espeholt et al., 2018):
+                `expected_entropy_regularised` (Czarnecki et al., 2019), where the experts' log-likelihoods
+                of the student's actions are rewards, so that the update is the gradient of an objective; and
+                `kickstarting` (Schmitt et al., 2018), an actor-critic with the cross entropy to the experts
+                besides. These want `behaviour="student"`, `epsilon=0` and a tau of the size of the gaps
+                between Q-values, and have no replay.
+            rl_coeff: Weight of what the student learns from rewards (default 0: imitation alone). With replay
+                it is that of its own Q-learning loss; on trajectories, what rewards are multiplied by. With 1
+                and an `imitation_coeff` that fades, a student can surpass its experts.
+            entropy_coeff: Weight of the student's entropy, on trajectories (default 0).
+            imitation_coeff: Weight of the imitation loss, a schedule, or `qdagger`: per task max(1 - student's /
+                expert's mean return, 0), at most 1 (Agarwal et al., 2022); 1 while the student has not
+                played, or an expert that learns has no return above 0.
+            kwargs: See `TrajectoryMixin.training`, `QLearningConfig.training` and `ReplayConfig.training`. Here
+                by default heads are `per_task` and a minibatch is of one task, 32 rows (online: an equal
+                share of each task).
 
         Returns:
             This config.
@@ -210,6 +254,7 @@ class PolicyDistillationConfig(ExpertConfig, QLearningConfig):
                 "tau": tau,
                 "objective": objective,
                 "rl_coeff": rl_coeff,
+                "entropy_coeff": entropy_coeff,
                 "imitation_coeff": imitation_coeff,
             }
         )
@@ -222,14 +267,32 @@ class PolicyDistillationConfig(ExpertConfig, QLearningConfig):
         return isinstance(self.expert_paths, str) and self.expert_paths == ONLINE
 
     @property
-    def is_on_policy(self) -> bool:
+    def learns_on_policy(self) -> bool:
         """Whether the student learns from what it just did, and from nothing older."""
-        return self.objective == EXPECTED_ENTROPY
+        return self.objective != "distillation"
+
+    @property
+    def distillation_loss(self) -> DistillationLoss:
+        """What `loss` names.
+
+        Raises:
+            DistillError: Nothing that could be one.
+        """
+        if isinstance(self.loss, str) and ":" in self.loss:
+            found = import_object(self.loss, "loss")
+            return found if isinstance(found, DistillationLoss) else DistillationLoss(found)
+        check_choice("loss", self.loss, tuple(DISTILLATION_LOSSES))
+        return DISTILLATION_LOSSES[self.loss]
 
     @property
     def student_has_q_values(self) -> bool:
         """Whether the student's outputs are Q-values, of which tau makes logits."""
-        return self.rl_coeff > 0
+        return self.rl_coeff > 0 and not self.learns_on_policy
+
+    @property
+    def learns_q_values(self) -> bool:
+        """The student beside its imitation, or experts that learn."""
+        return self.student_has_q_values or self.experts_learn
 
     @property
     def expert_modules(self) -> Mapping[str, str]:
@@ -251,14 +314,18 @@ class PolicyDistillationConfig(ExpertConfig, QLearningConfig):
         """The weight of imitation may be one, too."""
         return {**super().schedules, "imitation_coeff": self.imitation_coeff}
 
-    @property
-    def samples_actions(self) -> bool:
-        """An expectation over the student's policy wants draws from it."""
-        return self.is_on_policy
+    def _expert_actor(self, modules: Any, experts: Any, device: torch.device) -> Actor:
+        """The experts from files, or the modules that learn."""
+        if not self.experts_learn:
+            return super()._expert_actor(modules, experts, device)
+        return self.modules_actor(modules, self.expert_modules.values(), device)
 
-    def imitation_reward_tau(self, task: str) -> float | None:
-        """Rewards are the experts' log-likelihoods where the objective says so."""
-        return self.tau_of(task) if self.is_on_policy else None
+    def make_evaluated_policies(self, modules: Any, device: torch.device) -> dict[str, Actor]:
+        """The student, and beside it experts that learn."""
+        policies = super().make_evaluated_policies(modules, device)
+        if self.experts_learn:
+            policies[EXPERT] = self._expert_actor(modules, None, device)
+        return policies
 
     # -- what RLlib asks -----------------------------------------------------------------------------------
 
@@ -277,7 +344,10 @@ class PolicyDistillationConfig(ExpertConfig, QLearningConfig):
 
     def model_config_of_module(self, module_id: str) -> dict[str, Any]:
         """The network, and what else the objective needs."""
-        needs = {"target_network": self.student_has_q_values, "value_head": self.is_on_policy}
+        needs = {
+            "target_network": self.student_has_q_values,
+            "num_values": len(self.tasks) if self.learns_on_policy else 0,
+        }
         return {**super().model_config_of_module(module_id), **(needs if module_id == STUDENT else {})}
 
     def get_default_learner_class(self) -> type:
@@ -285,8 +355,11 @@ class PolicyDistillationConfig(ExpertConfig, QLearningConfig):
         from rllib_distill.algorithms.policy_distillation.policy_distillation_learner import (
             OnlineDistillationLearner,
             PolicyDistillationLearner,
+            TrajectoryDistillationLearner,
         )
 
+        if self.learns_on_policy:
+            return TrajectoryDistillationLearner
         return OnlineDistillationLearner if self.experts_learn else PolicyDistillationLearner
 
     def validate(self) -> None:
@@ -359,7 +432,3 @@ class PolicyDistillation(StudentAlgorithm, ExpertExport):
         """Restores what `get_state` gave."""
         super().set_state(state)
         self._known_returns = state.get(_KNOWN_RETURNS, {})
-
-    @property
-    def _transitions_before_learning(self) -> int:
-        return 1 if self.config.is_on_policy else super()._transitions_before_learning

@@ -1,47 +1,32 @@
-"""Distillation losses on the student, with a Q-learning loss beside them where it learns by RL too."""
+"""Distillation losses on the student, from replay or on trajectories, and what it learns by rewards."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
-from ray.rllib.core.columns import Columns
+from torch import Tensor
 
 from rllib_distill.algorithms.multi_task_dqn.multi_task_dqn_learner import MultiTaskDQNLearner
+from rllib_distill.algorithms.policy_distillation.policy_distillation import EXPECTED_ENTROPY
 from rllib_distill.core.experts import STUDENT, greedy_agreement
-from rllib_distill.core.rl_module import FEATURES
+from rllib_distill.core.learner import Loss, MultiTaskLearner
+from rllib_distill.core.trajectories import TrajectoryLearner, at_final_observations, taken, vtrace
 from rllib_distill.losses import (
-    distillation_kl_loss,
-    distillation_mse_loss,
-    distillation_nll_loss,
     expected_cross_entropy_loss,
     expert_log_likelihood,
-    score_function_loss,
+    policy_regression_loss,
 )
-from rllib_distill.replay.fragment import EXPERT_OUTPUTS, LEGAL_ACTIONS, TASKS
+from rllib_distill.losses.common import only_legal
+from rllib_distill.networks import NetworkOutputs
+from rllib_distill.replay import Batch
+from rllib_distill.replay.fragment import BEHAVIOUR_LOG_PROBS, EXPERT_OUTPUTS
 
-Batch = dict[str, Any]
 
+class WeighsImitation(MultiTaskLearner):
+    """A learner that is told how much imitation counts, task by task."""
 
-class PolicyDistillationLearner(MultiTaskDQNLearner):
-    """L = imitation_coeff L_imitation + rl_coeff L_TD, averaged over the minibatch."""
-
-    def build(self) -> None:
-        """As any learner's; no return is known yet."""
-        super().build()
-        self._imitation_coeffs: Mapping[str, float] = {}
-
-    def replay_capacity(self, num_sources: int) -> int:
-        """On-policy: one sample of every runner."""
-        if self.config.is_on_policy:
-            rows = int(self.config.get_rollout_fragment_length())
-            return rows * int(self.config.num_envs_per_task) * num_sources
-        return super().replay_capacity(num_sources)
-
-    def columns_of(self, module_id: str) -> tuple[str, ...]:
-        """States and their labels; what follows them where the loss looks ahead."""
-        looks_ahead = module_id != STUDENT or self.config.is_on_policy or self.config.rl_coeff > 0
-        labels = self.config.label_columns if module_id == STUDENT else ()
-        return (*(self.columns if looks_ahead else ("observations",)), *labels)
+    imitation_coeffs: Mapping[str, float] = {}
 
     def update(self, *, imitation_coeffs: Mapping[str, float] | None = None, **kwargs: Any) -> Any:
         """As any learner's.
@@ -50,52 +35,51 @@ class PolicyDistillationLearner(MultiTaskDQNLearner):
             imitation_coeffs: Task -> weight of its imitation loss.
             kwargs: See `MultiTaskLearner.update`.
         """
-        self._imitation_coeffs = imitation_coeffs or {}
+        self.imitation_coeffs = imitation_coeffs or {}
         return super().update(**kwargs)
 
-    def compute_loss_for_module(
-        self, *, module_id: str, config: Any, batch: Batch, fwd_out: dict[str, Any]
-    ) -> torch.Tensor:
-        """Mean over all rows of the minibatch."""
-        outputs = fwd_out[Columns.ACTION_DIST_INPUTS]
-        tau = self.tau_of_rows(batch)
-        tempered = config.student_has_q_values and config.loss != "mse"
-        divisor = tau.unsqueeze(-1) if isinstance(tau, torch.Tensor) else tau
-        logits = outputs / divisor if tempered else outputs
-        if config.is_on_policy:
-            imitation = self._expected_entropy_loss(module_id, config, batch, logits, fwd_out[FEATURES])
-        else:
-            imitation = _distillation_loss(config, batch, logits, tau)
-        weights = self.of_rows(batch, [self._imitation_coeffs.get(task, 1.0) for task in batch[TASKS]])
-        loss = (weights * imitation).mean()
+    def imitation_weights(self, batch: Batch) -> Tensor | float:
+        """The weight of each row's task."""
+        return batch.per_row([self.imitation_coeffs.get(task, 1.0) for task in batch.tasks])
+
+    def tau(self, batch: Batch) -> Tensor | float:
+        """The temperature of each row's task."""
+        return batch.per_row([self.config.tau_of(task) for task in batch.tasks])
+
+
+class PolicyDistillationLearner(WeighsImitation, MultiTaskDQNLearner):
+    """L = imitation_coeff L_imitation + rl_coeff L_TD, averaged over the minibatch."""
+
+    def build(self) -> None:
+        """As any learner's."""
+        self._loss = self.config.distillation_loss
+        super().build()
+
+    def columns_of(self, module_id: str) -> tuple[str, ...]:
+        """States and their labels; what follows them where the loss looks ahead."""
+        looks_ahead = module_id != STUDENT or self.config.rl_coeff > 0
+        labels = self.config.label_columns if module_id == STUDENT else ()
+        return (*(self.columns if looks_ahead else ("observations",)), *labels)
+
+    def loss_of_module(self, module_id: str, config: Any, batch: Batch, outputs: NetworkOutputs) -> Loss:
+        """Mean over all rows of the minibatch; the imitation loss is Rusu et al.'s (2016, section 3)."""
+        said = outputs.outputs[:, : batch.shape[1]]
+        tau = self.tau(batch)
+        options: dict[str, Any] = {"tau": tau} if self._loss.takes_tau else {}
+        student = said
+        if config.student_has_q_values and not self._loss.of_q_values:
+            student = said / (tau.unsqueeze(-1) if isinstance(tau, Tensor) else tau)
+        imitation = self._loss.function(
+            batch.columns[EXPERT_OUTPUTS], student, legal_actions=batch.legal_of(said), **options
+        )
+        per_row, components = self.imitation_weights(batch) * imitation, {"imitation_loss": imitation}
         if config.rl_coeff > 0:
-            loss = loss + config.rl_coeff * self.td_loss(module_id, config, batch, outputs).mean()
+            td_loss = self.td_loss(module_id, config, batch, said)
+            per_row = per_row + config.rl_coeff * td_loss
+            components |= self.td_components(batch, td_loss, said)
         if self.logs_minibatch:
-            self.keep_task_metric(module_id, "imitation_loss", batch[TASKS], imitation)
-            self.keep_task_metric(
-                module_id, "greedy_agreement", batch[TASKS], greedy_agreement(batch, logits)
-            )
-        return loss
-
-    def _expected_entropy_loss(
-        self, module_id: str, config: Any, batch: Batch, logits: torch.Tensor, features: torch.Tensor
-    ) -> torch.Tensor:
-        """Czarnecki et al., 2019: the step's own term in expectation, later ones by the score function.
-
-        The rewards in the minibatch are n-step returns of the experts' log-likelihoods; the value head
-        estimates them from features that it does not shape.
-        """
-        module, expert_q, legal = self.module[module_id], batch[EXPERT_OUTPUTS], batch[LEGAL_ACTIONS]
-        options: dict[str, Any] = {"tau": self.tau_of_rows(batch), "legal_actions": legal}
-        cross_entropy = expected_cross_entropy_loss(expert_q, logits, **options)
-        values = module.value_head(features.detach()).squeeze(-1)
-        with torch.no_grad():
-            next_features = module.network(batch[Columns.NEXT_OBS], batch[TASKS])[1]
-            returns = batch["rewards"] + batch["discounts"] * module.value_head(next_features).squeeze(-1)
-            later = returns - expert_log_likelihood(expert_q, batch["actions"], **options)
-            expected_later = values + cross_entropy
-        score = score_function_loss(logits, batch["actions"], later - expected_later, legal_actions=legal)
-        return cross_entropy + score + 0.5 * (values - returns).square()
+            components["greedy_agreement"] = greedy_agreement(batch, student)
+        return Loss.of_rows(batch, per_row, components)
 
 
 class OnlineDistillationLearner(PolicyDistillationLearner):
@@ -106,11 +90,10 @@ class OnlineDistillationLearner(PolicyDistillationLearner):
         super().build()
         self._best_returns: dict[str, float] = {}
         self._expert_modules = self.config.expert_modules
-        spaces = self.config.module_spaces(STUDENT)  # too dear to be asked for with every minibatch
-        self._num_actions = spaces.num_actions
+        self._spaces = self.config.module_spaces(STUDENT)  # too dear to be asked for with every minibatch
         self._student_actions = {
             task: torch.from_numpy(actions).to(self._device)
-            for task, actions in spaces.common_actions.items()
+            for task, actions in self._spaces.common_actions.items()
         }
 
     def update(self, *, expert_returns: Mapping[str, float] | None = None, **kwargs: Any) -> Any:
@@ -128,28 +111,25 @@ class OnlineDistillationLearner(PolicyDistillationLearner):
                 module.best_network.load_state_dict(module.network.state_dict())
         return super().update(**kwargs)
 
-    def compute_loss_for_module(self, *, module_id: str, batch: Batch, **kwargs: Any) -> torch.Tensor:
-        """The experts' loss is DQN's."""
+    def loss_of_module(self, module_id: str, config: Any, batch: Batch, outputs: NetworkOutputs) -> Loss:
+        """The experts' loss is DQN's; the student's is any student's, with labels as of now."""
         if module_id != STUDENT:
-            return MultiTaskDQNLearner.compute_loss_for_module(
-                self, module_id=module_id, batch=batch, **kwargs
-            )
-        labelled = {**batch, EXPERT_OUTPUTS: self._labels(batch)}
-        return super().compute_loss_for_module(module_id=module_id, batch=labelled, **kwargs)
+            return MultiTaskDQNLearner.loss_of_module(self, module_id, config, batch, outputs)
+        columns = {**batch.columns, EXPERT_OUTPUTS: self._labels(batch)}
+        return super().loss_of_module(module_id, config, replace(batch, columns=columns), outputs)
 
     @torch.no_grad()
-    def _labels(self, batch: Batch) -> torch.Tensor:
-        """The experts' Q-values `(N, A)` over the student's actions, 0 at illegal ones."""
-        tasks, parts = batch[TASKS], []
-        for task, observations in zip(tasks, batch[Columns.OBS].chunk(len(tasks)), strict=True):
+    def _labels(self, batch: Batch) -> Tensor:
+        """The experts' Q-values `(N, T, B, A)` over the student's actions, 0 at illegal ones."""
+        parts = []
+        for task, observations in zip(batch.tasks, batch.observations.unbind(), strict=True):
             module = self.module[self._expert_modules[task]]
             network = module.network if self.config.online_expert == "current" else module.best_network
-            own = observations[..., : module.observation_space.shape[-1]]
-            q = network(own)[0]
-            labels = q.new_zeros(len(q), self._num_actions)
-            labels[:, self._student_actions[task]] = q
+            q = network(self._spaces.own_part(task, observations)[None]).outputs[0]
+            labels = q.new_zeros(*q.shape[:-1], self._spaces.num_actions)
+            labels[..., self._student_actions[task]] = q
             parts.append(labels)
-        return torch.cat(parts)
+        return torch.stack(parts)
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Any learner's, and how good the best experts were."""
@@ -161,13 +141,76 @@ class OnlineDistillationLearner(PolicyDistillationLearner):
         self._best_returns = dict(state.get("best_returns", {}))
 
 
-def _distillation_loss(
-    config: Any, batch: Batch, logits: torch.Tensor, tau: torch.Tensor | float
-) -> torch.Tensor:
-    """Rusu et al., 2016, section 3, per row."""
-    expert_q, legal = batch[EXPERT_OUTPUTS], batch[LEGAL_ACTIONS]
-    if config.loss == "nll":
-        return distillation_nll_loss(expert_q, logits, legal_actions=legal)
-    if config.loss == "mse":
-        return distillation_mse_loss(expert_q, logits, legal_actions=legal)
-    return distillation_kl_loss(expert_q, logits, tau=tau, legal_actions=legal)
+class TrajectoryDistillationLearner(WeighsImitation, TrajectoryLearner):
+    """The student as an actor-critic with V-trace, helped by its experts on the states that it visits."""
+
+    def draw_minibatch(self) -> dict[str, Batch] | None:  # type: ignore[override]  # by module, as RLlib's
+        """All samples that wait, for the one module that there is."""
+        batch = super().draw_minibatch()
+        return None if batch is None else {STUDENT: batch}
+
+    def loss_of_module(self, module_id: str, config: Any, batch: Batch, outputs: NetworkOutputs) -> Loss:
+        """Mean over rows of the policy's loss, the value function's, and what the objective adds.
+
+        Kickstarting (Schmitt et al., 2018) adds imitation_coeff H(pi_E || pi_S), the cross entropy on the
+        student's own states. Expected entropy regularised distillation (Czarnecki et al., 2019) has rewards
+        rl_coeff r + imitation_coeff log pi_E(a|s): the step's own log-likelihood in expectation, which is
+        minus H(pi_S || pi_E), later ones through the returns.
+        """
+        said = outputs.outputs[:, :-1]
+        legal = batch.legal_of(said)
+        log_policies = torch.log_softmax(only_legal(said, legal), -1)
+        log_probs = taken(log_policies, batch.columns["actions"])
+        values, weights = self._own_values(batch, outputs.values), self.imitation_weights(batch)
+        expert, options = batch.columns[EXPERT_OUTPUTS], {"tau": self.tau(batch), "legal_actions": legal}
+        step_reward: Tensor | float = 0.0
+        if config.objective == EXPECTED_ENTROPY:
+            step_reward = weights * expert_log_likelihood(expert, batch.columns["actions"], **options)
+            imitation = expected_cross_entropy_loss(expert, said, **options)
+        else:
+            imitation = policy_regression_loss(expert, said, **options)
+        targets, advantages = vtrace(
+            batch,
+            log_probs,
+            config.rl_coeff * batch.columns["rewards"] + step_reward,
+            values,
+            self._final_values(module_id, batch, outputs),
+            gamma=config.gamma,
+            clip_rho_threshold=config.vtrace_clip_rho_threshold,
+            clip_pg_rho_threshold=config.vtrace_clip_pg_rho_threshold,
+        )
+        if config.objective == EXPECTED_ENTROPY:
+            # The step's own reward is in the loss in expectation, so the sampled one leaves the advantage
+            # and its expectation the baseline.
+            ratios = (log_probs.detach() - batch.columns[BEHAVIOUR_LOG_PROBS]).exp()
+            ratios = ratios.clamp(max=config.vtrace_clip_pg_rho_threshold)
+            advantages = advantages - ratios * (step_reward + weights * imitation.detach())
+        policy_loss = -log_probs * advantages
+        vf_loss = 0.5 * (values[:, :-1] - targets).square()
+        entropy = -(log_policies.exp() * log_policies).sum(-1)
+        per_row = (
+            policy_loss
+            + config.vf_loss_coeff * vf_loss
+            - config.entropy_coeff * entropy
+            + weights * imitation
+        )
+        components = {
+            "policy_loss": policy_loss,
+            "vf_loss": vf_loss,
+            "entropy": entropy,
+            "imitation_loss": imitation,
+        }
+        if self.logs_minibatch:
+            components["greedy_agreement"] = greedy_agreement(batch, said)
+        return Loss.of_rows(batch, per_row, components)
+
+    def _own_values(self, batch: Batch, values: Tensor) -> Tensor:
+        """`(N, T', B)` of `(N, T', B, K)`, where each of the K tasks has a value head of its own."""
+        order = tuple(self.config.tasks)
+        own = torch.tensor([order.index(task) for task in batch.tasks], device=values.device)
+        return values.take_along_dim(own.view(-1, 1, 1, 1), dim=-1).squeeze(-1)
+
+    @torch.no_grad()
+    def _final_values(self, module_id: str, batch: Batch, outputs: NetworkOutputs) -> Tensor | None:
+        final = at_final_observations(self.module[module_id].network, batch, outputs.states)
+        return None if final is None else self._own_values(batch, final.values)[:, 0]

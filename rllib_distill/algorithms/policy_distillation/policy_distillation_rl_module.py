@@ -5,19 +5,13 @@ from typing import Any
 from ray.rllib.core.learner.utils import make_target_network
 from ray.rllib.core.rl_module.apis import TargetNetworkAPI
 from ray.rllib.utils.annotations import override
-from torch import nn
 
-from rllib_distill.algorithms.multi_task_dqn.multi_task_dqn_rl_module import MultiTaskDQNRLModule
+from rllib_distill.core.rl_module import TargetNetworkRLModule
+from rllib_distill.networks import Network
 
 
-class PolicyDistillationRLModule(MultiTaskDQNRLModule):
-    """A network whose outputs are logits; with RL beside imitation, Q-values, with a target network."""
-
-    def setup(self) -> None:
-        """Builds the student and, for the on-policy objective, its estimate of what is to come."""
-        super().setup()
-        if self.model_config["value_head"]:
-            self.value_head = nn.Linear(self.network.feature_size, 1)
+class PolicyDistillationRLModule(TargetNetworkRLModule):
+    """A network of logits; with Q-learning beside imitation, of Q-values, with a target network."""
 
     @override(TargetNetworkAPI)
     def make_target_networks(self) -> None:
@@ -27,16 +21,14 @@ class PolicyDistillationRLModule(MultiTaskDQNRLModule):
 
     @override(TargetNetworkAPI)
     def get_target_network_pairs(self) -> list[tuple[Any, Any]]:
-        """See RLlib."""
+        """The network and its target network, if there is one."""
         return super().get_target_network_pairs() if self.model_config["target_network"] else []
 
-    def get_non_inference_attributes(self) -> list[str]:
-        """See RLlib."""
-        return [*super().get_non_inference_attributes(), "value_head"]
 
-
-class OnlineExpertRLModule(MultiTaskDQNRLModule):
+class OnlineExpertRLModule(TargetNetworkRLModule):
     """A DQN that remembers its best network so far."""
+
+    best_network: Network
 
     @override(TargetNetworkAPI)
     def make_target_networks(self) -> None:
@@ -45,5 +37,5 @@ class OnlineExpertRLModule(MultiTaskDQNRLModule):
         self.best_network = make_target_network(self.network)
 
     def get_non_inference_attributes(self) -> list[str]:
-        """See RLlib."""
+        """The target network and the best one learn, or teach, and do not act."""
         return [*super().get_non_inference_attributes(), "best_network"]

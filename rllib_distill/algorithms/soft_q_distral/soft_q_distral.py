@@ -9,12 +9,14 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 from torch import Tensor
 
-from rllib_distill.algorithms.distral.task_policies_config import DISTILLED, TaskPoliciesConfig
+from rllib_distill.algorithms.distral.task_policies_config import TaskPoliciesConfig
 from rllib_distill.core.algorithm import MultiTaskAlgorithm
 from rllib_distill.core.checks import check_bool, check_number
 from rllib_distill.core.replay_config import ReplayConfig
+from rllib_distill.env_runner.task_envs import DISTILLED
 from rllib_distill.errors import DistillError
 from rllib_distill.networks import Parameterization
+from rllib_distill.replay import Sequences
 from rllib_distill.tasks.spaces import one_line
 
 TABULAR = "tabular"
@@ -132,7 +134,7 @@ class SoftQDistralConfig(TaskPoliciesConfig, ReplayConfig):
         self.num_envs_per_task = 10
         self.rollout_fragment_length = 20
         self.replay_capacity = 20_000
-        self.replay_ratio = 4.0
+        self.training_intensity = 4.0
 
     def training(
         self,
@@ -147,8 +149,9 @@ class SoftQDistralConfig(TaskPoliciesConfig, ReplayConfig):
         Args:
             distil: Whether there is a distilled policy (default); if not, each task learns alone, with the
                 uniform policy in the distilled one's place.
-            n_step: Steps of a soft Bellman backup (default 10, the paper's), at most
-                `rollout_fragment_length`, which is the length of the replayed sequences.
+            n_step: Steps of a soft Bellman backup (default 10, the paper's), at most as many as a replayed
+                sequence has rows: `sequence_length`, by default the larger of n_step and
+                `rollout_fragment_length`.
             target_network_update_freq: Minibatches between copies of the networks that backups ask
                 (default 100).
             kwargs: See `TaskPoliciesConfig.training` and `ReplayConfig.training`; minibatches consist of
@@ -165,11 +168,22 @@ class SoftQDistralConfig(TaskPoliciesConfig, ReplayConfig):
             self._map_tasks()
         return self
 
+    @property
+    def draws_sequences(self) -> bool:
+        """Backups look several steps ahead."""
+        return True
+
+    @property
+    def sequences(self) -> Sequences:
+        """By default as long as fragments, or as the backups where these are longer."""
+        length = max(int(self.get_rollout_fragment_length()), self.n_step)
+        return Sequences(self.sequence_length or length)
+
     # -- what the modules are ------------------------------------------------------------------------------
 
     @property
     def has_distilled(self) -> bool:
-        """As configured."""
+        """Unless `distil` is False."""
         return self.distil
 
     @property
@@ -193,22 +207,16 @@ class SoftQDistralConfig(TaskPoliciesConfig, ReplayConfig):
         """All do: Q is 0 and the distilled policy uniform."""
         return True
 
-    @property
-    def sequences_per_task(self) -> int:
-        """In a minibatch."""
-        rows = int(self.train_batch_size_per_learner or 0) // len(self.tasks)
-        return rows // int(self.get_rollout_fragment_length())
-
     def module_class_of(self, module_id: str) -> type:
         """Task networks have target networks."""
         from rllib_distill.algorithms.distral.distral_rl_module import DistralRLModule
-        from rllib_distill.algorithms.soft_q_distral.soft_q_distral_rl_module import SoftQRLModule
+        from rllib_distill.algorithms.soft_q_distral.soft_q_distral_learner import SoftQRLModule
 
         return DistralRLModule if module_id == DISTILLED else SoftQRLModule
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """See RLlib."""
-        from rllib_distill.algorithms.soft_q_distral.soft_q_distral_rl_module import SoftQRLModule
+        from rllib_distill.algorithms.soft_q_distral.soft_q_distral_learner import SoftQRLModule
 
         return RLModuleSpec(module_class=SoftQRLModule)
 
@@ -223,28 +231,24 @@ class SoftQDistralConfig(TaskPoliciesConfig, ReplayConfig):
     def validate(self) -> None:
         """Checks every value before anything starts."""
         check_bool("distil", self.distil)
+        check_number("n_step", self.n_step, least=1, integer=True)
         check_number("target_network_update_freq", self.target_network_update_freq, least=1, integer=True)
         super().validate()
         if self.one_task_per_minibatch:
             raise DistillError("one_task_per_minibatch is for a network of several tasks: remove it.")
-        if not self.in_evaluation:  # RLlib gives that fragments of one step
-            self._check_sequences()
         if is_tabular(self):
             check_tabular(self)
         if (self.network or {}).get("lstm") is not None:
             raise DistillError(
-                "network has the option lstm, which is for Distral; SoftQDistral has no memory."
+                "network has the option lstm, which is for Distral; SoftQDistral's are not recurrent."
             )
 
     def _check_sequences(self) -> None:
-        """What is replayed are whole sequences, of every task."""
-        length, rows = self.get_rollout_fragment_length(), int(self.train_batch_size_per_learner or 0)
+        """Sequences are long enough for their backups, and nothing has to warm up."""
+        super()._check_sequences()
+        length = 0 if self.sequences is None else self.sequences.length
         check_number("n_step", self.n_step, least=1, most=length, integer=True)
-        if rows % (length * len(self.tasks)):
-            raise DistillError(
-                f"train_batch_size_per_learner is {rows}; minibatches are whole sequences of every task, so "
-                f"it must be a multiple of rollout_fragment_length times tasks, {length * len(self.tasks)}."
-            )
+        check_number("burn_in_len", self.burn_in_len, least=0, most=0, integer=True)
 
 
 class SoftQDistral(MultiTaskAlgorithm):

@@ -3,50 +3,56 @@
 from typing import Any
 
 import torch
+from ray.rllib.utils.metrics import ALL_MODULES
 from torch import Tensor
 
-from rllib_distill.algorithms.distral.task_policies_config import DISTILLED
-from rllib_distill.algorithms.distral.task_policies_learner import (
-    TaskPoliciesLearner,
-    mean_of_rows,
-    next_values,
-    taken,
-)
+from rllib_distill.algorithms.distral.distral_rl_module import DistralRLModule
+from rllib_distill.algorithms.distral.task_policies_learner import TaskPoliciesMixin
 from rllib_distill.algorithms.soft_q_distral.soft_q_distral import is_tabular, states_of, visit_weights
-from rllib_distill.core.replay_learner import load_shard, save_shard
-from rllib_distill.core.rl_module import update_target_networks
+from rllib_distill.core.replay_learner import ReplayLearner
+from rllib_distill.core.rl_module import TargetNetworkRLModule, update_target_networks
+from rllib_distill.core.trajectories import at_final_observations, next_values, taken
+from rllib_distill.env_runner.task_envs import DISTILLED
 from rllib_distill.losses import distilled_policy_loss, soft_q_targets, soft_value
 from rllib_distill.networks import TaskPolicyOutputs
-from rllib_distill.replay.batch import Trajectories
-from rllib_distill.replay.replay_buffer import SequenceReplay
+from rllib_distill.replay import Batch, Minibatches, OneTaskAtATime
 
 
-class SoftQLearner(TaskPoliciesLearner):
+class SoftQRLModule(DistralRLModule, TargetNetworkRLModule):
+    """A task's soft Q-function. Q-values start at zero: its policy is the distilled one's."""
+
+
+class SoftQLearner(TaskPoliciesMixin, ReplayLearner):
     """A minibatch makes two steps: of the Q-functions, then, with the new ones, of the distilled policy."""
 
-    memory: SequenceReplay
+    columns = ("observations", "rewards")
 
     def build(self) -> None:
         """As any learner's; target networks act together as the networks do."""
         super().build()
         self._targets = self.module.tie_target_networks()
 
-    def build_memory(self, num_sources: int) -> None:
-        """This rank's shard of the replay memory."""
+    def make_minibatches(self) -> dict[str, Minibatches | OneTaskAtATime]:
+        """Sequences of all tasks, for all modules together."""
         config = self.config
-        self.memory = SequenceReplay(
-            tuple(config.tasks),
-            capacity=-(-int(config.replay_capacity) // max(1, config.num_learners)),
-            spaces=config.shared_spaces,
-            device=self._device,
-            seed=None if config.seed is None else config.seed + self._learner_index,
-        )
+        tasks = tuple(config.tasks)
+        return {
+            ALL_MODULES: Minibatches(
+                self.store,
+                config.shared_spaces,
+                tasks,
+                config.draws_per_task(len(tasks)),
+                self.columns,
+                self._device,
+                sequences=config.sequences,
+            )
+        }
 
-    def draw_minibatch(self) -> Trajectories:
+    def draw_minibatch(self) -> Batch:  # type: ignore[override]  # one for all modules
         """Sequences of every task."""
-        return self.memory.draw(self.config.sequences_per_task)
+        return self.minibatches[ALL_MODULES].draw()
 
-    def _uncompiled_update(self, batch: Trajectories, **_: Any) -> tuple[Any, Any, Any]:
+    def _uncompiled_update(self, batch: Batch, **_: Any) -> tuple[Any, Any, Any]:
         states = self._states(batch) if is_tabular(self.config) else None
         losses = self._q_losses(batch, states)
         self.take_step(losses, module_ids=batch.tasks)
@@ -56,41 +62,38 @@ class SoftQLearner(TaskPoliciesLearner):
             losses = {**losses, **distillation}
         return None, losses, {}
 
-    def _q_losses(self, batch: Trajectories, states: Tensor | None) -> dict[str, Tensor]:
+    def _q_losses(self, batch: Batch, states: Tensor | None) -> dict[str, Tensor]:
         """Task -> half the mean square of its soft Bellman error; of tables, the sum over visited entries."""
         outputs = self.module.forward_train(batch)
-        q = taken(outputs.task_outputs[:, :-1], batch.actions)
+        actions, valid = batch.columns["actions"], batch.columns["valid"]
+        q = taken(outputs.task_outputs[:, :-1], actions)
         per_row = 0.5 * (q - self._q_targets(batch)).square()
-        if self.logs_minibatch:
-            self.keep_metrics(batch, td_loss=per_row, q_mean=q)
+        self.keep_metrics(ALL_MODULES, batch, {"td_loss": per_row, "q_mean": q})
         if states is not None:
-            entries = states * outputs.logits.shape[-1] + batch.actions
+            entries = states * outputs.logits.shape[-1] + actions
             weights = torch.stack(
-                [
-                    visit_weights(*of_task, self.config.lr)
-                    for of_task in zip(entries, batch.valid, strict=True)
-                ]
+                [visit_weights(*of_task, self.config.lr) for of_task in zip(entries, valid, strict=True)]
             )
             of_tasks = (weights * per_row).flatten(1).sum(1)
         else:
-            of_tasks = mean_of_rows(per_row, batch.valid)
+            of_tasks = batch.mean(per_row)
         return dict(zip(batch.tasks, of_tasks.unbind(), strict=True))
 
     @torch.no_grad()
-    def _q_targets(self, batch: Trajectories) -> Tensor:
+    def _q_targets(self, batch: Batch) -> Tensor:
         """(3) and (4) over `n_step` steps, `(N, T, B)`; truncated episodes are bootstrapped from."""
-        outputs = self._targets(batch.observations, batch.tasks, batch.state, batch.begins)
+        columns = batch.columns
+        outputs = self._targets(batch.observations, batch.tasks, batch.state, batch.is_first)
         values = self._soft_values(outputs)
-        final = self.module.at_final_observations(batch, outputs, self._targets)
+        final = at_final_observations(self._targets, batch, outputs.states)
         final_values = None if final is None else self._soft_values(final)[:, 0]
         following = next_values(batch, values, final_values)
-        goes_on = ~(batch.terminations | batch.truncations) & batch.valid
         return soft_q_targets(
-            batch.rewards.movedim(1, 0),
-            (self.config.gamma * ~batch.terminations).movedim(1, 0),
+            columns["rewards"].movedim(1, 0),
+            (self.config.gamma * ~columns["terminations"]).movedim(1, 0),
             following.movedim(1, 0),
-            taken(outputs.task_outputs[:, :-1], batch.actions).movedim(1, 0),
-            continues=goes_on.movedim(1, 0),
+            taken(outputs.task_outputs[:, :-1], columns["actions"]).movedim(1, 0),
+            continues=batch.continues.movedim(1, 0),
             n_step=self.config.n_step,
         ).movedim(0, 1)
 
@@ -101,29 +104,21 @@ class SoftQLearner(TaskPoliciesLearner):
         h = torch.zeros_like(q) if h is None else h
         return soft_value(h, q, alpha=self.alpha, beta=self.beta)
 
-    def _distillation_loss(self, batch: Trajectories, states: Tensor | None) -> Tensor:
+    def _distillation_loss(self, batch: Batch, states: Tensor | None) -> Tensor:
         """Equation (5): a mean over each task's rows, summed over tasks; of tables, over visited states."""
         outputs = self.module.forward_train(batch)
         per_row = distilled_policy_loss(
             outputs.logits[:, :-1], outputs.distilled_logits[:, :-1], alpha=self.alpha, beta=self.beta
         )
         if states is not None:
-            return (visit_weights(states, batch.valid, self.config.lr) * per_row).sum()
-        return mean_of_rows(per_row, batch.valid).sum()
+            return (visit_weights(states, batch.columns["valid"], self.config.lr) * per_row).sum()
+        return batch.mean(per_row).sum()
 
-    def _states(self, batch: Trajectories) -> Tensor:
+    def _states(self, batch: Batch) -> Tensor:
         """Numbers `(N, T, B)` of one-hot states, which both steps of a table need."""
-        return states_of(batch.observations[:, :-1].flatten(3), batch.valid)
+        return states_of(batch.observations[:, :-1].flatten(3), batch.columns["valid"])
 
     def after_minibatch(self) -> None:
         """Copies the networks every `target_network_update_freq` minibatches."""
         if self.num_updates % self.config.target_network_update_freq == 0:
             update_target_networks(self.module.values(), 1.0)
-
-    def save_memory(self, folder: Any) -> None:
-        """Writes this rank's shard of the replay memory."""
-        save_shard(self.memory, folder, self._learner_index)
-
-    def load_memory(self, folder: Any) -> None:
-        """Reads this rank's shard."""
-        load_shard(self.memory, folder, self._learner_index)
