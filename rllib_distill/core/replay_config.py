@@ -9,7 +9,6 @@ from rllib_distill.core.config import MultiTaskConfig, check_counts
 from rllib_distill.errors import DistillError
 from rllib_distill.replay import Sequences
 
-
 _COUNTS = ("train_batch_size_per_learner", "replay_capacity", "num_steps_sampled_before_learning_starts")
 
 
@@ -108,6 +107,9 @@ class ReplayConfig(MultiTaskConfig):
         Raises:
             DistillError: What is wrong, the value, what is allowed.
         """
+        if self.learns_on_policy:  # nothing is replayed
+            super().validate()
+            return
         if self._train_batch_size_per_learner is None:  # the property would fall back on `train_batch_size`
             self.train_batch_size_per_learner = self._default_rows() * (
                 1 if self.minibatch_is_of_one_task else len(self.task_set)

@@ -92,7 +92,7 @@ class Acting:
 
 
 Forward = Callable[[Tensor, tuple[str, ...], Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Observations `(N, 1, B, *observation)`, the N tasks, states `(N, B, S)` and is_first `(N, 1, B)` bool, where
+"""Observations `(N, 1, B, *observation)`, N tasks, states `(N, B, S)` and is_first `(N, 1, B)` bool, where
 the state is forgotten -> Q-values or logits `(N, B, A)` of the common actions, and the states afterwards."""
 
 

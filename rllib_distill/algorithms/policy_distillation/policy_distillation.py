@@ -237,12 +237,12 @@ class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
                 it is that of its own Q-learning loss; on trajectories, what rewards are multiplied by. With 1
                 and an `imitation_coeff` that fades, a student can surpass its experts.
             entropy_coeff: Weight of the student's entropy, on trajectories (default 0).
-            imitation_coeff: Weight of the imitation loss, a schedule, or `qdagger`: per task max(1 - student's /
-                expert's mean return, 0), at most 1 (Agarwal et al., 2022); 1 while the student has not
-                played, or an expert that learns has no return above 0.
-            kwargs: See `TrajectoryMixin.training`, `QLearningConfig.training` and `ReplayConfig.training`. Here
-                by default heads are `per_task` and a minibatch is of one task, 32 rows (online: an equal
-                share of each task).
+            imitation_coeff: Weight of the imitation loss, a schedule, or `qdagger`: per task
+                max(1 - student's / expert's mean return, 0), at most 1 (Agarwal et al., 2022); 1 while the
+                student has not played, or an expert that learns has no return above 0.
+            kwargs: See `TrajectoryMixin.training`, `QLearningConfig.training` and `ReplayConfig.training`.
+                Here by default heads are `per_task` and a minibatch is of one task, 32 rows (online: an
+                equal share of each task).
 
         Returns:
             This config.
