@@ -41,7 +41,9 @@ def import_object(path: str, what: str, *, is_class: bool = False) -> Any:
         )
     found = getattr(module, name)
     if is_class and not isinstance(found, type):
-        raise DistillError(f"{what} is {path!r}, which is a {type(found).__name__}; it must be a class.")
+        raise DistillError(
+            f"{what} is {path!r}, which is {found!r} ({type(found).__name__}); it must be a class."
+        )
     return found
 
 

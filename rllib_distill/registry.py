@@ -40,8 +40,7 @@ def algorithm_class(name: Any) -> type[Any]:
     """
     from ray.rllib.algorithms.registry import ALGORITHMS as STOCK_ALGORITHMS
     from ray.tune import Trainable
-    from ray.tune.error import TuneError
-    from ray.tune.registry import get_trainable_cls
+    from ray.tune.registry import TRAINABLE_CLASS, _global_registry
 
     if not isinstance(name, str):
         raise DistillError(f"run is {name!r}; it must be an algorithm's name, e.g. ActorMimic.")
@@ -52,14 +51,13 @@ def algorithm_class(name: Any) -> type[Any]:
         found = STOCK_ALGORITHMS[name]()[0]
     elif ":" in name:
         found = import_object(name, "run", is_class=True)
+    elif _global_registry.contains(TRAINABLE_CLASS, name):  # `get_trainable_cls` would load all of RLlib
+        found = _global_registry.get(TRAINABLE_CLASS, name)
     else:
-        try:
-            found = get_trainable_cls(name)
-        except TuneError:
-            raise DistillError(
-                f"Unknown algorithm {name!r}. {nearest(name, [*ALGORITHMS, *STOCK_ALGORITHMS])} "
-                "Or a class of your own, such as my_package.my_module:MyAlgorithm."
-            ) from None
+        raise DistillError(
+            f"Unknown algorithm {name!r}. {nearest(name, [*ALGORITHMS, *STOCK_ALGORITHMS])} "
+            "Or a class of your own, such as my_package.my_module:MyAlgorithm."
+        )
     if not issubclass(found, Trainable):
         raise DistillError(
             f"run is {name!r}, which is not an RLlib Algorithm (or another Trainable of Tune's)."

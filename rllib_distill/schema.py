@@ -120,9 +120,7 @@ def _explained_key(model: type[Schema], value: Any, error: ErrorDetails) -> str:
     kind, (*parents, key) = error["type"], error["loc"]
     if key == "[key]":  # of a mapping that maps texts
         *parents, key = parents
-        return (
-            f"the key {key!r} of {_followed(value, parents)[0]} is a {type(key).__name__}; it must be text."
-        )
+        return f"the key {key!r} of {_followed(value, parents)[0]} is not text: write it in quotes."
     place, known = _followed(value, parents)[0], _found(model, [*parents, key])[0].model_fields
     inside = f" in {place}" if place else ""
     if kind != "missing":

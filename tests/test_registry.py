@@ -44,7 +44,7 @@ def test_that_names_lead_to_classes():
 @pytest.fixture
 def user_code(tmp_path, monkeypatch):
     """A module of a user's, on the path."""
-    text = "from ray.tune import Trainable\nclass Mine(Trainable):\n    pass\nclass Other:\n    pass\nnumber = 3\n"
+    text = "from ray.tune import Trainable\nclass Mine(Trainable): ...\nclass Other: ...\nnumber = 3\n"
     (tmp_path / "users_algorithms.py").write_text(text)
     (tmp_path / "users_broken.py").write_text("import no_such_module\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -73,7 +73,7 @@ def test_that_what_tune_knows_is_known():
         ("users_algorithm:Mine", ["no module 'users_algorithm'", "PYTHONPATH"]),
         ("users_algorithms.deeper:Mine", ["no module 'users_algorithms.deeper'"]),
         ("users_algorithms:Mime", ["users_algorithms has no 'Mime'", "Did you mean 'Mine'"]),
-        ("users_algorithms:number", ["which is a int", "must be a class"]),
+        ("users_algorithms:number", ["which is 3 (int)", "must be a class"]),
         ("users_algorithms:Other", ["'users_algorithms:Other'", "not an RLlib Algorithm"]),
         ("users_broken:Mine", ["cannot be imported", "no_such_module"]),
         (":Mine", ["a module and a name", "my_package:MyClass"]),

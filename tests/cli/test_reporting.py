@@ -2,8 +2,8 @@
 
 import pytest
 
-from rllib_distill.cli.reporting import beside_expected
-from rllib_distill.cli.train import TrainOptions, changed
+from rllib_distill.cli.evaluate import beside_expected
+from rllib_distill.cli.experiment import TrainOptions, changed
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rllib_distill.cli.show_progress import ShowProgress
+from rllib_distill.cli.progress import ShowProgress
 from rllib_distill.experts import Expert
 
 pytestmark = pytest.mark.usefixtures("ray_session")
