@@ -260,8 +260,9 @@ def evaluate(
     with quiet_ray():
         from rllib_distill.cli.evaluate import evaluate_checkpoint
         from rllib_distill.cli.experiment import ReportOptions
+        from rllib_distill.schema import validate
     given = {"episodes": episodes, "steps": steps, "epsilon": epsilon, "seed": seed}
-    options = ReportOptions(**{name: value for name, value in given.items() if value is not None})
+    options = validate(ReportOptions, {name: value for name, value in given.items() if value is not None})
     ray = {"address": ray_address, "num_cpus": ray_num_cpus}
     return evaluate_checkpoint(checkpoint, options, out=out, ray_options=ray)
 

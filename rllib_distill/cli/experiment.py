@@ -50,12 +50,12 @@ class ReportOptions(Schema):
             experiment should end; None expects nothing.
     """
 
-    episodes: int = Field(100, ge=1, description="an integer >= 1")
-    steps: int | None = Field(None, ge=1, description="an integer >= 1")
-    epsilon: float | None = Field(None, ge=0, le=1, description="a number from 0 to 1")
-    seed: int = Field(0, ge=0, description="an integer >= 0")
+    episodes: int = Field(default=100, ge=1, description="an integer >= 1")
+    steps: int | None = Field(default=None, ge=1, description="an integer >= 1")
+    epsilon: float | None = Field(default=None, ge=0, le=1, description="a number from 0 to 1")
+    seed: int = Field(default=0, ge=0, description="an integer >= 0")
     expected: tuple[float, float] | None = Field(
-        None, description="the lowest and the highest geometric mean, e.g. [0.9, 1.0]"
+        default=None, description="the lowest and the highest geometric mean, e.g. [0.9, 1.0]"
     )
 
     @property
@@ -82,8 +82,8 @@ class CheckpointOptions(Schema):
     """When trials save checkpoints, and which of them are kept; see `tune.CheckpointConfig`."""
 
     checkpoint_at_end: bool = True
-    checkpoint_frequency: int = Field(0, ge=0, description="an integer >= 0")
-    num_to_keep: int | None = Field(None, ge=1, description="an integer >= 1")
+    checkpoint_frequency: int = Field(default=0, ge=0, description="an integer >= 0")
+    num_to_keep: int | None = Field(default=None, ge=1, description="an integer >= 1")
     checkpoint_score_attribute: str | None = None
     checkpoint_score_order: Literal["max", "min"] = "max"
 
@@ -106,13 +106,13 @@ class Experiment(Schema):
 
     run: str = Field(description="an algorithm, e.g. ActorMimic")
     env: Any = None
-    stop: dict[str, int | float] = Field({}, description="a mapping, e.g. {training_iteration: 100}")
-    config: dict[str, Any] = Field({}, validate_default=True)
-    num_samples: int = Field(1, ge=1, description="an integer >= 1")
+    stop: dict[str, int | float] = Field(default={}, description="a mapping, e.g. {training_iteration: 100}")
+    config: dict[str, Any] = Field(default={}, validate_default=True)
+    num_samples: int = Field(default=1, ge=1, description="an integer >= 1")
     checkpoint_config: CheckpointOptions = CheckpointOptions()
-    storage_path: Path = Field(Path("results"), validate_default=True)
+    storage_path: Path = Field(default=Path("results"), validate_default=True)
     restore: Path | None = None
-    max_failures: int = Field(0, ge=-1, description="an integer >= -1")
+    max_failures: int = Field(default=0, ge=-1, description="an integer >= -1")
     report: ReportOptions | None = ReportOptions()
     _name: str = PrivateAttr("")
 
