@@ -113,7 +113,15 @@ def train(
         ),
     ] = None,
     algo: Annotated[
-        str | None, _flag("-a", "-r", "--algo", "--run", help="Algorithm, e.g. ActorMimic.", panel=_WITHOUT)
+        str | None,
+        _flag(
+            "-a",
+            "-r",
+            "--algo",
+            "--run",
+            help="Algorithm: ActorMimic, PPO, my_package:MyAlgorithm.",
+            panel=_WITHOUT,
+        ),
     ] = None,
     env: Annotated[
         str | None, _flag("-e", "--env", help="Environment of RLlib's own algorithms.", panel=_WITHOUT)

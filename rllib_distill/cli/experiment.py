@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
-from rllib_distill.cli.ray_session import num_cores, starts_ray
 from rllib_distill.cli.yaml_file import read_yaml
 from rllib_distill.errors import DistillError, nearest, text_hint
 from rllib_distill.registry import algorithm_class
@@ -401,19 +400,6 @@ def grid_points(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
     for _, variant in generate_variants(deepcopy(config)):
         yield variant
-
-
-def available_resources(ray_options: Mapping[str, Any]) -> dict[str, float] | None:
-    """Returns what the Ray that will be started has; None for a cluster that is there already."""
-    import torch
-
-    if not starts_ray(ray_options):
-        return None
-    gpus = ray_options.get("num_gpus")
-    return {
-        "CPU": ray_options.get("num_cpus") or num_cores(),
-        "GPU": torch.cuda.device_count() if gpus is None else gpus,
-    }
 
 
 def _check_config(algorithm: type[Any], values: dict[str, Any]) -> None:

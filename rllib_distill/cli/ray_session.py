@@ -63,8 +63,8 @@ def ray_session(options: Mapping[str, Any], log_level: str = "ERROR") -> Iterato
         yield
         return
     given = {name: value for name, value in options.items() if value is not None}
-    if starts_ray(options):
-        given = {"address": "local", "num_cpus": num_cores(), "include_dashboard": False, **given}
+    if _starts_ray(options):
+        given = {"address": "local", "num_cpus": _num_cores(), "include_dashboard": False, **given}
     level = logging.getLevelName(log_level)
     try:
         with quiet_ray(log_level):
@@ -77,13 +77,26 @@ def ray_session(options: Mapping[str, Any], log_level: str = "ERROR") -> Iterato
         ray.shutdown()
 
 
-def starts_ray(options: Mapping[str, Any]) -> bool:
+def available_resources(options: Mapping[str, Any]) -> dict[str, float] | None:
+    """Returns what a Ray that is started with these options has; None for a cluster that is there already."""
+    import torch
+
+    if not _starts_ray(options):
+        return None
+    gpus = options.get("num_gpus")
+    return {
+        "CPU": options.get("num_cpus") or _num_cores(),
+        "GPU": torch.cuda.device_count() if gpus is None else gpus,
+    }
+
+
+def _starts_ray(options: Mapping[str, Any]) -> bool:
     """Whether these options start a Ray of our own rather than join a cluster."""
     return options.get("address") in (None, "local")
 
 
-def num_cores() -> int:
-    """Returns the number of cores that this process may use."""
+def _num_cores() -> int:
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

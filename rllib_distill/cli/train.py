@@ -18,9 +18,15 @@ from rich.console import Console
 from typing_extensions import override
 
 from rllib_distill.cli.evaluate import report_trial
-from rllib_distill.cli.experiment import Experiment, TrainOptions, available_resources, check_experiment
+from rllib_distill.cli.experiment import Experiment, TrainOptions, check_experiment
 from rllib_distill.cli.progress import LiveView, ShowProgress, make_console, trial_title
-from rllib_distill.cli.ray_session import check_writable, command_line, ray_session, short
+from rllib_distill.cli.ray_session import (
+    available_resources,
+    check_writable,
+    command_line,
+    ray_session,
+    short,
+)
 from rllib_distill.errors import DistillError, nearest
 from rllib_distill.evaluation import ScoreBoard
 from rllib_distill.evaluation.table import summary_table

@@ -7,6 +7,8 @@ import pytest
 from rllib_distill.cli.experiment import (
     CheckpointOptions,
     Experiment,
+    TrainOptions,
+    changed,
     grid_points,
     read_experiment_file,
     read_stop,
@@ -102,3 +104,21 @@ def test_that_a_key_that_is_written_twice_is_refused_beside_an_anchor(write_file
     text = "first: &all\n  tau: 1\nsecond:\n  <<: *all\n  tau: 3\n  tau: 4\n"
     with pytest.raises(DistillError, match="there twice"):
         read_experiment_file(write_file(text))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"stop": {"training_iteration": 1}},
+        {"config": {"tau": 1.0}},
+        {"restore": "checkpoint"},
+        {"scheduler": "ASHA"},
+        {},
+    ],
+)
+def test_that_nothing_is_expected_of_a_changed_file(flags):
+    none = dict.fromkeys(TrainOptions.__dataclass_fields__)
+    options = TrainOptions(**{**none, "checkpoint_config": {}, "scheduler": "FIFO", **flags})
+    spec = {"run": "ActorMimic", "report": {"episodes": 3, "expected": [0.9, 1.0]}}
+    report = changed(spec, options)["report"]
+    assert report["episodes"] == 3 and ("expected" in report) == (not flags)

@@ -113,9 +113,10 @@ def test_that_an_algorithm_of_the_users_own_trains(write_file, dqn, read_json, t
     (tmp_path / "my_algorithms.py").write_text(
         "from rllib_distill import MultiTaskDQN\nclass MyAlgorithm(MultiTaskDQN):\n    pass\n"
     )
-    dqn |= {"run": "my_algorithms:MyAlgorithm", "report": {"episodes": 1}}
+    dqn |= {"run": "my_algorithms:MyAlgorithm", "stop": {"training_iteration": 1}, "report": {"episodes": 1}}
     program = [sys.executable, "-c", "from rllib_distill.cli import main; main()", "train", "file"]
-    done = subprocess.run([*program, write_file({"mine": dqn})], capture_output=True, text=True)
+    arguments = [write_file({"mine": dqn}), "--ray-num-cpus", "1"]
+    done = subprocess.run([*program, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout, done.stderr)
     scores = read_json(only(tmp_path / "results" / "mine", "mine_*/scores.json"))
     assert scores["algorithm"] == "MyAlgorithm" and set(scores["tasks"]) == {"pole", "acrobot"}
