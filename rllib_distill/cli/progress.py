@@ -55,22 +55,22 @@ class TrialProgress:
 
     @property
     def env_steps(self) -> int:
-        """Of all tasks together."""
+        """The number of env steps so far, of all tasks together."""
         return int(self.result.get(ENV_STEPS) or 0)
 
     @property
     def iteration(self) -> int:
-        """Number of the last training iteration."""
+        """The number of the last training iteration."""
         return int(self.result.get(ITERATIONS) or 0)
 
     @property
     def seconds(self) -> float:
-        """Time trained, as Tune counts it (a resumed trial goes on counting)."""
+        """How long it has trained, as Tune counts it (a resumed trial goes on counting)."""
         return float(self.result.get(SECONDS) or 0)
 
     @property
     def rates(self) -> dict[str, float]:
-        """Counter of results -> increase per second, lately."""
+        """How much each counter of results has lately grown per second."""
         if not self._recent:
             return {}
         if len(self._recent) == 1:
@@ -80,12 +80,12 @@ class TrialProgress:
 
     @property
     def share(self) -> float | None:
-        """How much is done, from 0 to 1; None if no criterion tells."""
+        """How much of the trial is done, from 0 to 1; None if no criterion tells."""
         return share_done(self.stop, lambda key: self._counts.get(key, 0.0))
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the first criterion is met at the present rates; None if no criterion tells."""
+        """How long until the first criterion is met at the present rates; None if no criterion tells."""
         rates = self.rates
         times = [
             max(0.0, end - self._counts[key]) / rates[key] for key, end in self.stop.items() if rates.get(key)
@@ -94,7 +94,7 @@ class TrialProgress:
 
     @property
     def loss(self) -> float | None:
-        """Mean total loss of the modules; None while none has learned."""
+        """The mean total loss of the modules; None while none has learned."""
         losses = [
             float(values["total_loss"])
             for values in self.result.get("learners", {}).values()
@@ -104,7 +104,7 @@ class TrialProgress:
 
     @property
     def returns(self) -> dict[str, float]:
-        """Task -> mean return of the last training episodes; of all episodes where there are no tasks."""
+        """Each task's mean return of late; where there are no tasks, that of all episodes, called mean."""
         runners = self.result.get("env_runners", {})
         per_task = runners.get("agent_episode_returns_mean", {})
         returns = {task: float(per_task[task]) for task in self.tasks if task in per_task}
@@ -138,7 +138,7 @@ class LiveView:
     """Shows trials from `with` to its end."""
 
     def __init__(self, console: Console):
-        """Writes to `console`."""
+        """Shows nothing yet; later it writes to `console`."""
         self._console = console
         self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
         self._trials: dict[str, TrialProgress] = {}
