@@ -1,9 +1,10 @@
-"""Names of algorithms and environments, for Tune, YAML files and the command line."""
+"""Names of algorithms and environments, for Python, Tune, YAML files and the command line."""
 
 from importlib import import_module
 from typing import Any
 
 from rllib_distill.errors import DistillError, nearest
+from rllib_distill.imports import import_object
 
 ALGORITHMS = {
     "ActorMimic": "rllib_distill.algorithms.actor_mimic",
@@ -12,26 +13,56 @@ ALGORITHMS = {
     "PolicyDistillation": "rllib_distill.algorithms.policy_distillation",
     "SoftQDistral": "rllib_distill.algorithms.soft_q_distral",
 }
-"""Name -> the module that has a class of this name, imported when it is needed."""
+"""Name -> the module, imported when it is needed, that has this class and the one of its config."""
+
+PUBLIC_NAMES = {name + of: module for name, module in ALGORITHMS.items() for of in ("", "Config")} | {
+    "register": __name__
+}
+"""Name of the package -> the module that has it."""
 
 MULTI_TASK_ENV = "multi_task"
 
 
+def public_object(name: str) -> Any:
+    """Imports one of the package's public names."""
+    return getattr(import_module(PUBLIC_NAMES[name]), name)
+
+
 def algorithm_class(name: Any) -> type[Any]:
-    """The algorithm of a name: one of ours, or of RLlib's own.
+    """What a name of `run:` or `--run` stands for.
+
+    Args:
+        name: One of ours or of RLlib's own algorithms, "my_package.my_module:MyAlgorithm", or a name that was
+            given to Tune's `register_trainable`, which may be one of RLlib's.
 
     Raises:
-        DistillError: Neither knows it.
+        DistillError: The name is unknown, or what it names is not a trainable of Tune's.
     """
     from ray.rllib.algorithms.registry import ALGORITHMS as STOCK_ALGORITHMS
+    from ray.tune import Trainable
+    from ray.tune.registry import TRAINABLE_CLASS, _global_registry
 
-    if isinstance(name, str) and name in ALGORITHMS:
-        algorithm: type[Any] = getattr(import_module(ALGORITHMS[name]), name)
-        return algorithm
-    if isinstance(name, str) and name in STOCK_ALGORITHMS:
-        stock: type[Any] = STOCK_ALGORITHMS[name]()[0]
-        return stock
-    raise DistillError(f"Unknown algorithm {name!r}. {nearest(str(name), [*ALGORITHMS, *STOCK_ALGORITHMS])}")
+    if not isinstance(name, str):
+        raise DistillError(f"run is {name!r}; it must be an algorithm's name, e.g. ActorMimic.")
+    found: type[Any]
+    if name in ALGORITHMS:
+        found = public_object(name)
+    elif name in STOCK_ALGORITHMS:
+        found = STOCK_ALGORITHMS[name]()[0]
+    elif ":" in name:
+        found = import_object(name, "run", is_class=True)
+    elif _global_registry.contains(TRAINABLE_CLASS, name):  # `get_trainable_cls` would load all of RLlib
+        found = _global_registry.get(TRAINABLE_CLASS, name)
+    else:
+        raise DistillError(
+            f"Unknown algorithm {name!r}. {nearest(name, [*ALGORITHMS, *STOCK_ALGORITHMS])} "
+            "Or a class of your own, such as my_package.my_module:MyAlgorithm."
+        )
+    if not issubclass(found, Trainable):
+        raise DistillError(
+            f"run is {name!r}, which is not an RLlib Algorithm (or another Trainable of Tune's)."
+        )
+    return found
 
 
 def register() -> None:
@@ -41,7 +72,7 @@ def register() -> None:
     from rllib_distill.tasks.multi_task_env import MultiTaskEnv
 
     for name in ALGORITHMS:
-        register_trainable(name, algorithm_class(name))
+        register_trainable(name, public_object(name))
     register_env(MULTI_TASK_ENV, MultiTaskEnv)
 
 

@@ -10,9 +10,7 @@ import pytest
 import yaml
 
 from rllib_distill.cli.app import run
-from rllib_distill.cli.check import grid_points
-from rllib_distill.cli.experiment import Experiment
-from rllib_distill.cli.experiment_file import read_experiment_file
+from rllib_distill.cli.experiment import Experiment, grid_points, read_experiment_file
 from tests.sampling.counting_env import save_random_experts
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -104,7 +102,7 @@ def test_that_the_readmes_python_runs(code, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("text", re.findall(r"```yaml\n([\w-]+:\n  run: .*?)```", README, re.DOTALL))
 def test_that_the_readmes_experiments_are_valid(text, tmp_path, monkeypatch):
-    from rllib_distill.cli.check import check_experiment
+    from rllib_distill.cli.experiment import check_experiment
 
     monkeypatch.chdir(ROOT)
     (tmp_path / "readme.yaml").write_text(text)

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rllib_distill.cli.check import check_experiment
-from rllib_distill.cli.experiment import Experiment
-from rllib_distill.cli.experiment_file import read_experiment_file
+from rllib_distill.cli.experiment import Experiment, check_experiment, read_experiment_file
 from rllib_distill.errors import DistillError
 from rllib_distill.registry import ALGORITHMS
 

@@ -1,21 +1,30 @@
-"""`rllib evaluate`: scores of a checkpoint."""
+"""`rllib evaluate`, and the report after training: final scores, their table and their files."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rllib_distill.cli.ray_session import command_line, quiet_ray, ray_session
-from rllib_distill.errors import DistillError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from rllib_distill.cli.experiment import ReportOptions
+from rllib_distill.cli.progress import make_console
+from rllib_distill.cli.ray_session import check_writable, command_line, ray_session, short
+from rllib_distill.evaluation import Report, ScoreBoard, make_report
+from rllib_distill.evaluation.expected_returns import note_expected_returns
+from rllib_distill.evaluation.files import write_atomically
+from rllib_distill.evaluation.table import score_table
+from rllib_distill.evaluation.trained_policies import TrainedPolicies
 
 
 def evaluate_checkpoint(
-    checkpoint: Path, *, how: Mapping[str, Any], out: Path | None, ray_options: Mapping[str, Any]
+    checkpoint: Path, options: ReportOptions, *, out: Path | None, ray_options: Mapping[str, Any]
 ) -> int:
     """Plays and prints the table.
 
     Args:
         checkpoint: Its folder.
-        how: Episodes or steps, epsilon and seed; None is the default.
+        options: How to play.
         out: File for the scores, .json or .csv; None writes nothing.
         ray_options: Of `ray.init`.
 
@@ -23,32 +32,14 @@ def evaluate_checkpoint(
         The exit code.
 
     Raises:
-        DistillError: The checkpoint cannot be read, or `out` not be written, or both amounts are given.
+        DistillError: The checkpoint cannot be read, or `out` not be written.
     """
-    given = {key: value for key, value in how.items() if value is not None}
-    if "episodes" in given and "steps" in given:
-        raise DistillError(
-            f"--episodes is {given['episodes']} and --steps is {given['steps']}; give only one: "
-            "so many episodes, or those that end within so many steps."
-        )
-    if out is not None and out.suffix not in (".json", ".csv"):
-        raise DistillError(f"--out is {str(out)!r}; the file's name must end in .json or .csv.")
-    quiet_ray("ERROR")
-    from rllib_distill.cli.check import check_writable
-    from rllib_distill.cli.experiment import ReportOptions
-    from rllib_distill.cli.live_view import make_console
-    from rllib_distill.cli.reporting import play_with_progress
-    from rllib_distill.evaluation.files import write_atomically
-    from rllib_distill.evaluation.table import score_table
-    from rllib_distill.evaluation.trained_policies import TrainedPolicies
-
-    quiet_ray("ERROR")  # importing Ray sets its log levels anew
     TrainedPolicies(checkpoint).config.validate()  # what is wrong with it, before Ray is started
     if out is not None:
-        check_writable(out.resolve().parent)
+        check_writable(out.resolve().parent, "--out")
     console = make_console()
     with ray_session(ray_options):
-        report = play_with_progress(console, checkpoint, ReportOptions(**given), command_line())
+        report = _play(console, checkpoint, options, command_line())
     console.print(score_table(report.board))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -56,3 +47,58 @@ def evaluate_checkpoint(
         write_atomically(out, text.encode())
         console.print(f"written: {out}", soft_wrap=True)
     return 0
+
+
+def report_trial(
+    console: Console, title: str, checkpoint: Path, options: ReportOptions, command: str
+) -> ScoreBoard:
+    """Plays with a trial's last checkpoint, prints the table, and writes files into the trial's folder.
+
+    Args:
+        console: To show it on.
+        title: Of the table.
+        checkpoint: In the trial's folder.
+        options: How to play.
+        command: That the user gave, for the record.
+
+    Returns:
+        The scores.
+    """
+    report = _play(console, checkpoint, options, command)
+    console.print(score_table(report.board, title))
+    if options.expected is not None:
+        console.print(beside_expected(report.board.geometric_mean, options.expected), soft_wrap=True)
+    files = report.write(checkpoint.parent)
+    note_expected_returns(checkpoint / "experts", report)
+    console.print(f"  {short(checkpoint.parent)}/", soft_wrap=True)
+    console.print(f"    {', '.join(path.name for path in [*files, checkpoint])}", soft_wrap=True)
+    return report.board
+
+
+def beside_expected(mean: float | None, expected: tuple[float, float]) -> str:
+    """Says in one line how a geometric mean compares with the lowest and the highest of recorded runs."""
+    lowest, highest = expected
+    where = "below" if mean is None or mean < lowest else "above" if mean > highest else "within"
+    colour = {"below": "red", "within": "green", "above": "green"}[where]
+    value = "none" if mean is None else f"{mean:.3f}"
+    return (
+        f"expected of this file: {lowest:.2f} to {highest:.2f} (geometric mean); "
+        f"this run: [{colour}]{value}, {where} that[/]"
+    )
+
+
+def _play(console: Console, checkpoint: Path, options: ReportOptions, command: str) -> Report:
+    """Plays, with a bar on a terminal and one line elsewhere."""
+    what = f"playing {options.amount} of every task"
+    settings = {**options.model_dump(exclude={"expected"}), "command": command}
+    if not console.is_terminal:
+        console.print(what)
+        return make_report(checkpoint, **settings)
+    columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task(what)
+
+        def show(done: int, of: int) -> None:
+            progress.update(bar, completed=done, total=of)
+
+        return make_report(checkpoint, on_progress=show, **settings)

@@ -1,18 +1,19 @@
-"""One experiment of a file, or of the flags, with every key checked."""
+"""What is to be trained: read from a file and from flags, with everything checked before anything starts."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from rllib_distill.cli.stop_criteria import read_stop
-from rllib_distill.core.algorithm import MultiTaskAlgorithm
-from rllib_distill.core.experts import StudentAlgorithm
-from rllib_distill.errors import DistillError, nearest
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+
+from rllib_distill.cli.yaml_file import read_yaml
+from rllib_distill.errors import DistillError, nearest, text_hint
 from rllib_distill.registry import algorithm_class
+from rllib_distill.schema import Schema, validate
 
-_KEYS = ("run", "env", "config", "stop", "num_samples", "checkpoint_config", "storage_path", "restore",
-         "max_failures", "report")  # fmt: skip
 _OLD_KEYS = {
     "local_dir": "use storage_path",
     "upload_dir": "use storage_path",
@@ -22,67 +23,97 @@ _OLD_KEYS = {
     "keep_checkpoints_num": "use checkpoint_config: {num_to_keep: N}",
     "checkpoint_score_attr": "use checkpoint_config: {checkpoint_score_attribute: NAME}",
 }
-_CHECKPOINT_KEYS = ("checkpoint_frequency", "checkpoint_at_end", "num_to_keep", "checkpoint_score_attribute",
-                    "checkpoint_score_order")  # fmt: skip
+_RETURN = "env_runners/episode_return_mean"
+_OLD_STOP_KEYS = {
+    "timesteps_total": "num_env_steps_sampled_lifetime",
+    "num_env_steps_sampled": "num_env_steps_sampled_lifetime",
+    "episode_reward_mean": _RETURN,
+    "env_runners/episode_reward_mean": _RETURN,
+    "sampler_results/episode_reward_mean": _RETURN,
+    "evaluation/episode_reward_mean": f"evaluation/{_RETURN}",
+    "evaluation/sampler_results/episode_reward_mean": f"evaluation/{_RETURN}",
+}
+# RLlib translates these keys into others.
+_TRANSLATED_KEYS = {"lambda", "num_workers", "multiagent", "framework", "input", "callbacks"}
 
 
-@dataclass(frozen=True)
-class ReportOptions:
+class ReportOptions(Schema):
     """How the final scores are played.
 
     Attributes:
-        episodes: Of every task by every player.
-        steps: Instead, what ends within so many steps of every task by every player.
-        epsilon: Chance of a random action; None: the config's `evaluation_epsilon`.
+        episodes: Number of episodes of every task by every player.
+        steps: Instead, play what ends within so many steps of every task by every player.
+        epsilon: Chance of a random action; None takes the config's `evaluation_epsilon`.
         seed: Of environments and chance.
-        expected: Between which geometric means of student / expert runs of this experiment should end; None
-            says nothing about it.
+        expected: The lowest and the highest geometric mean of student / expert at which runs of this
+            experiment should end; None expects nothing.
     """
 
-    episodes: int = 100
-    steps: int | None = None
-    epsilon: float | None = None
-    seed: int = 0
-    expected: tuple[float, float] | None = None
+    episodes: int = Field(default=100, ge=1, description="an integer >= 1")
+    steps: int | None = Field(default=None, ge=1, description="an integer >= 1")
+    epsilon: float | None = Field(default=None, ge=0, le=1, description="a number from 0 to 1")
+    seed: int = Field(default=0, ge=0, description="an integer >= 0")
+    expected: tuple[float, float] | None = Field(
+        default=None, description="the lowest and the highest geometric mean, e.g. [0.9, 1.0]"
+    )
 
     @property
     def amount(self) -> str:
-        """For people."""
+        """What is played, for people."""
         return f"{self.episodes} episodes" if self.steps is None else f"{self.steps:,} steps"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _gives_one_amount(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and {"episodes", "steps"} <= set(values):
+            raise ValueError("give either episodes or steps.")
+        return values
 
-@dataclass(frozen=True)
-class Experiment:
-    """What Tune is to run.
+    @field_validator("expected")
+    @classmethod
+    def _ascends(cls, expected: tuple[float, float] | None) -> tuple[float, float] | None:
+        if expected is not None and expected[0] > expected[1]:
+            raise ValueError("the lowest value comes first.")
+        return expected
+
+
+class CheckpointOptions(Schema):
+    """When trials save checkpoints, and which of them are kept; see `tune.CheckpointConfig`."""
+
+    checkpoint_at_end: bool = True
+    checkpoint_frequency: int = Field(default=0, ge=0, description="an integer >= 0")
+    num_to_keep: int | None = Field(default=None, ge=1, description="an integer >= 1")
+    checkpoint_score_attribute: str | None = None
+    checkpoint_score_order: Literal["max", "min"] = "max"
+
+
+class Experiment(Schema):
+    """What Tune is to run, as a file says below the experiment's name.
 
     Attributes:
-        name: The experiment's, which names its folder.
-        run: The algorithm's.
-        config: Of the algorithm, flat, possibly with `grid_search`.
-        stop: Flat result key -> value at which a trial stops.
+        run: Name of the algorithm, see `algorithm_class`.
+        env: Environment of one of RLlib's own algorithms; it is in `config`, too.
+        stop: Flat result key -> value at which a trial stops; a file may also nest the keys.
+        config: Of the algorithm, flat, possibly with `grid_search`; paths are absolute.
         num_samples: How often to run each combination.
-        checkpoint_config: Options of `tune.CheckpointConfig`.
+        checkpoint_config: When to save checkpoints.
         storage_path: Folder of the experiment's folder.
         restore: Checkpoint to start from.
-        max_failures: How often a trial that failed starts again from its last checkpoint.
-        report: How to play the final scores; None plays none.
+        max_failures: How often a trial that failed starts again from its last checkpoint; -1 is always.
+        report: How to play the final scores; None, in a file `false`, plays none.
     """
 
-    name: str
-    run: str
-    config: dict[str, Any]
-    stop: dict[str, float]
-    num_samples: int
-    checkpoint_config: dict[str, Any]
-    storage_path: Path
-    restore: Path | None
-    max_failures: int
-    report: ReportOptions | None
-
-    @property
-    def algorithm(self) -> type[Any]:
-        """The algorithm's class."""
-        return algorithm_class(self.run)
+    run: str = Field(description="an algorithm, e.g. ActorMimic")
+    env: Any = None
+    stop: dict[str, int | float] = Field(default={}, description="a mapping, e.g. {training_iteration: 100}")
+    config: dict[str, Any] = Field(default={}, validate_default=True)
+    num_samples: int = Field(default=1, ge=1, description="an integer >= 1")
+    checkpoint_config: CheckpointOptions = CheckpointOptions()
+    storage_path: Path = Field(default=Path("results"), validate_default=True)
+    restore: Path | None = None
+    max_failures: int = Field(default=0, ge=-1, description="an integer >= -1")
+    report: ReportOptions | None = ReportOptions()
+    _name: str = PrivateAttr("")
 
     @classmethod
     def from_spec(cls, name: str, spec: Any) -> "Experiment":
@@ -95,143 +126,325 @@ class Experiment:
         Raises:
             DistillError: A key or a value is wrong; the message names the experiment.
         """
-        try:
-            return cls._read(name, _mapping("an experiment", spec))
-        except DistillError as error:
-            raise DistillError(f"Experiment {name!r}: {error}") from None
-
-    @classmethod
-    def _read(cls, name: str, spec: Mapping[str, Any]) -> "Experiment":
+        where = f"Experiment {name!r}"
         if not isinstance(name, str) or not name or "/" in name or name.startswith("."):
-            raise DistillError(f"the name {name!r} cannot be a folder's; use letters, digits, '-' and '_'.")
+            raise DistillError(f"{where}: the name cannot be a folder's; use letters, digits, '-' and '_'.")
+        experiment = validate(cls, spec, where)
+        experiment._name = name
+        return experiment
+
+    @property
+    def name(self) -> str:
+        """The experiment's name, which is its folder's, too."""
+        return self._name
+
+    @property
+    def algorithm(self) -> type[Any]:
+        """The algorithm's class."""
+        return algorithm_class(self.run)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_keys(cls, spec: Any) -> Any:
+        """In YAML, `config:` with nothing below it is None."""
+        if not isinstance(spec, Mapping):
+            return {} if spec is None else spec
         for key in spec:
             if key in _OLD_KEYS:
                 raise DistillError(f"the key {key!r} is gone: {_OLD_KEYS[key]}.")
-        _check_keys(spec, _KEYS)
-        if "run" not in spec:
-            raise DistillError("the key 'run' is missing; give an algorithm, e.g. run: ActorMimic.")
-        algorithm = algorithm_class(spec["run"])
-        config = dict(_mapping("config", spec.get("config")))
-        stop = read_stop(_mapping("stop", spec.get("stop")))
-        if issubclass(algorithm, MultiTaskAlgorithm):
+        return {key: value for key, value in spec.items() if value is not None}
+
+    @field_validator("run")
+    @classmethod
+    def _is_known(cls, run: str) -> str:
+        algorithm_class(run)
+        return run
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _is_flat(cls, stop: Any) -> Any:
+        return read_stop(stop) if isinstance(stop, Mapping) else stop
+
+    @field_validator("config")
+    @classmethod
+    def _is_complete(cls, config: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        from rllib_distill.core.algorithm import MultiTaskAlgorithm
+
+        stop = info.data.get("stop", {})
+        if "run" in info.data and issubclass(algorithm_class(info.data["run"]), MultiTaskAlgorithm):
             if config.get("stop") not in (None, stop):
                 raise DistillError("config has a stop of its own: write it beside config, not in it.")
             config["stop"] = stop or None  # for schedules by progress
-        for key in config:
-            if not isinstance(key, str):
-                raise DistillError(f"the key {key!r} of config is a {type(key).__name__}; keys must be text.")
-        if "env" in spec:
-            config["env"] = spec["env"]
-        return cls(
-            name=name,
-            run=spec["run"],
-            config=_with_absolute_paths(config),
-            stop=stop,
-            num_samples=_count("num_samples", spec.get("num_samples", 1), least=1),
-            checkpoint_config=_checkpoint_config(
-                _mapping("checkpoint_config", spec.get("checkpoint_config"))
-            ),
-            storage_path=_path("storage_path", spec.get("storage_path") or "results"),
-            restore=_checkpoint(spec.get("restore")),
-            max_failures=_count("max_failures", spec.get("max_failures", 0), least=-1),
-            report=_report(spec.get("report"), algorithm),
-        )
+        if info.data.get("env") is not None:
+            config["env"] = info.data["env"]
+        return _with_absolute_paths(config)
+
+    @field_validator("storage_path", mode="before")
+    @classmethod
+    def _is_folder(cls, value: Any) -> Path:
+        if not isinstance(value, str | Path) or "://" in str(value):
+            raise ValueError("it must be a folder's path.")
+        return _absolute(value)
+
+    @field_validator("restore", mode="before")
+    @classmethod
+    def _is_checkpoint(cls, value: Any) -> Path:
+        if not isinstance(value, str | Path) or not (_absolute(value) / "rllib_checkpoint.json").is_file():
+            raise ValueError("it must be the folder of an RLlib checkpoint.")
+        return _absolute(value)
+
+    @field_validator("report", mode="before")
+    @classmethod
+    def _may_be_a_truth(cls, report: Any) -> Any:
+        return {True: ReportOptions(), False: None}[report] if isinstance(report, bool) else report
+
+    @field_validator("report")
+    @classmethod
+    def _has_a_student(cls, report: ReportOptions | None, info: ValidationInfo) -> ReportOptions | None:
+        from rllib_distill.core.experts import StudentAlgorithm
+
+        if report is not None and report.expected is not None and "run" in info.data:
+            algorithm = algorithm_class(info.data["run"])
+            if not issubclass(algorithm, StudentAlgorithm):
+                raise DistillError(
+                    "report.expected is what a student scores of its experts' scores, and "
+                    f"{algorithm.__name__} has no student: leave it out."
+                )
+        return report
 
 
-def _check_keys(spec: Mapping[str, Any], known: tuple[str, ...], where: str = "") -> None:
-    for key in spec:
-        if key not in known:
-            raise DistillError(f"unknown key {key!r}{where}. {nearest(str(key), known)}")
+def read_stop(spec: Mapping[str, Any]) -> dict[str, float]:
+    """Flattens and checks stop criteria: Tune never stops at one that it doesn't know.
+
+    Args:
+        spec: Result key -> value; `a/b` or `{a: {b: ...}}` reaches inside.
+
+    Returns:
+        Flat key -> value, with today's names for old ones.
+
+    Raises:
+        DistillError: An unknown key, or a value that is no number.
+    """
+    from rllib_distill.core.schedules import check_stop
+
+    stop = {}
+    for key, value in _flat(spec).items():
+        name = _OLD_STOP_KEYS.get(key, key)
+        if name != key:
+            print(f"note: stop: {key} is called {name} now", file=sys.stderr)
+        stop[name] = value
+    check_stop(stop)
+    return stop
 
 
-def _mapping(name: str, value: Any) -> Mapping[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise DistillError(f"{name} is {value!r}; it must be a mapping.")
-    return value
+def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in spec.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}/") if isinstance(value, Mapping) else {name: value}
+    return flat
 
 
-def _count(name: str, value: Any, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise DistillError(f"{name} is {value!r}; it must be an integer >= {least}.")
-    return value
-
-
-def _path(name: str, value: Any) -> Path:
-    if not isinstance(value, str | Path) or "://" in str(value):
-        raise DistillError(f"{name} is {value!r}; it must be a folder's path.")
-    return Path(value).expanduser().resolve()
-
-
-def _checkpoint(value: Any) -> Path | None:
-    if value is None:
-        return None
-    path = _path("restore", value)
-    if not (path / "rllib_checkpoint.json").is_file():
-        raise DistillError(f"restore is {str(value)!r}, which is not the folder of an RLlib checkpoint.")
-    return path
-
-
-def _checkpoint_config(spec: Mapping[str, Any]) -> dict[str, Any]:
-    from ray.tune import CheckpointConfig
-
-    _check_keys(spec, _CHECKPOINT_KEYS, " in checkpoint_config")
-    options = {"checkpoint_at_end": True, **spec}
-    try:
-        CheckpointConfig(**options)
-    except (TypeError, ValueError) as error:
-        raise DistillError(f"checkpoint_config is {dict(spec)!r}: {error}") from None
-    return options
-
-
-def _report(spec: Any, algorithm: type[Any]) -> ReportOptions | None:
-    if spec is False:
-        return None
-    if spec is True:
-        spec = None
-    values = _mapping("report", spec)
-    _check_keys(values, ("episodes", "steps", "epsilon", "seed", "expected"), " in report")
-    if "episodes" in values and "steps" in values:
-        raise DistillError(f"report is {dict(values)!r}; give either episodes or steps.")
-    report = ReportOptions(**{**values, "expected": _expected(values.get("expected"), algorithm)})
-    _count("report: episodes", report.episodes, least=1)
-    if report.steps is not None:
-        _count("report: steps", report.steps, least=1)
-    _count("report: seed", report.seed, least=0)
-    epsilon = report.epsilon
-    if epsilon is not None and (isinstance(epsilon, bool | str) or not 0 <= epsilon <= 1):
-        raise DistillError(f"report: epsilon is {epsilon!r}; it must be a number from 0 to 1.")
-    return report
-
-
-def _expected(value: Any, algorithm: type[Any]) -> tuple[float, float] | None:
-    if value is None:
-        return None
-    numbers = value if isinstance(value, list | tuple) else ()
-    if len(numbers) != 2 or any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
-        raise DistillError(
-            f"report: expected is {value!r}; it must be the lowest and the highest geometric mean, "
-            "e.g. [0.9, 1.0]."
-        )
-    if numbers[0] > numbers[1]:
-        raise DistillError(f"report: expected is {value!r}; the lowest value comes first.")
-    if not issubclass(algorithm, StudentAlgorithm):
-        raise DistillError(
-            "report: expected is what a student scores of its experts' scores, and "
-            f"{algorithm.__name__} has no student: leave it out."
-        )
-    return float(numbers[0]), float(numbers[1])
+def _absolute(path: str | Path) -> Path:
+    return Path(path).expanduser().resolve()
 
 
 def _with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
     """Files are relative to the user's folder; a trial, now or resumed, may have another."""
-    experts = config.get("experts")
+    experts, init_from = config.get("experts"), config.get("init_from")
     if isinstance(experts, Mapping):
         config["experts"] = {
-            task: str(Path(path).expanduser().resolve()) if isinstance(path, str) else path
-            for task, path in experts.items()
+            task: str(_absolute(path)) if isinstance(path, str) else path for task, path in experts.items()
         }
-    if isinstance(config.get("init_from"), str):
-        config["init_from"] = str(Path(config["init_from"]).expanduser().resolve())
+    if isinstance(init_from, str):
+        config["init_from"] = str(_absolute(init_from))
     return config
+
+
+# -- from a file and flags to specifications ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The flags of `rllib train`; None where one was not given."""
+
+    file: Path | None
+    experiment_name: str | None
+    run: str | None
+    env: str | None
+    config: Mapping[str, Any] | None
+    stop: Mapping[str, Any] | None
+    num_samples: int | None
+    scheduler: str
+    scheduler_config: Mapping[str, Any]
+    storage_path: str | None
+    checkpoint_config: Mapping[str, Any]
+    restore: str | None
+    resume: bool
+    ray: Mapping[str, Any]
+    log_level: str
+
+
+def read_specs(options: TrainOptions) -> dict[str, Any]:
+    """Finds what to run, without a look at what it says.
+
+    Args:
+        options: The flags.
+
+    Returns:
+        Experiment name -> its specification: the file's, changed by flags, or one made of flags.
+
+    Raises:
+        DistillError: A mistake in the flags, or the file cannot be read.
+    """
+    if options.file is not None:
+        specs = _of_file(options, options.file)
+    elif options.run is None:
+        raise DistillError("Nothing to train: give `file EXPERIMENTS.yaml`, or --run NAME and --config JSON.")
+    else:
+        env = {"env": options.env} if options.env else {}
+        specs = {options.experiment_name or "default": {"run": options.run, **env}}
+    return {name: changed(spec, options) for name, spec in specs.items()}
+
+
+def _of_file(options: TrainOptions, file: Path) -> dict[str, Any]:
+    for flag, value in (("--run", options.run), ("--env", options.env)):
+        if value is not None:
+            raise DistillError(f"{flag} {value} does not go with a file, which says that: leave it out.")
+    specs, name = read_experiment_file(file), options.experiment_name
+    if name is None:
+        return specs
+    if name not in specs:
+        raise DistillError(f"{file} has no experiment {name!r}. {nearest(name, map(str, specs))}")
+    return {name: specs[name]}
+
+
+def read_experiment_file(path: Path) -> dict[str, Any]:
+    """Reads a YAML (or JSON) file.
+
+    Args:
+        path: Of the file, whose top level maps experiment names to what to run.
+
+    Returns:
+        Experiment name -> its unchecked specification.
+
+    Raises:
+        DistillError: No such file, not YAML, or not a mapping of experiments.
+    """
+    if path.suffix == ".py":
+        raise DistillError(
+            f"{path} is a Python file: run it with python, or describe the experiment in YAML."
+        )
+    specs = read_yaml(path, "experiment file")
+    if not isinstance(specs, Mapping) or not specs:
+        got = "empty" if specs is None else f"a {type(specs).__name__}"
+        raise DistillError(
+            f"{path} is {got}; it must map experiment names to what to run, "
+            "e.g. my-experiment: {run: ActorMimic, config: {...}}."
+        )
+    if "run" in specs:
+        raise DistillError(f"{path} has 'run' at the top level; indent it below an experiment's name.")
+    return dict(specs)
+
+
+def changed(spec: Any, options: TrainOptions) -> Any:
+    """Returns an experiment's specification with what the flags change."""
+    if not isinstance(spec, Mapping):
+        return spec  # refused later, with the experiment's name
+    flags = {key: getattr(options, key) for key in ("stop", "num_samples", "storage_path", "restore")}
+    result = {**spec, **_given(flags)}
+    for key, changes in (("config", options.config or {}), ("checkpoint_config", options.checkpoint_config)):
+        if _given(changes) and isinstance(spec.get(key) or {}, Mapping):
+            result[key] = {**(spec.get(key) or {}), **_given(changes)}
+    report = spec.get("report")
+    flags_that_matter = (options.config, options.stop, options.restore, options.scheduler.upper() != "FIFO")
+    if any(flags_that_matter) and isinstance(report, Mapping):  # it is another run than was recorded
+        result["report"] = {key: value for key, value in report.items() if key != "expected"}
+    return result
+
+
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+# -- checking what only the algorithm and the machine can tell ---------------------------------------------
+
+
+def check_experiment(experiment: Experiment, resources: Mapping[str, float] | None) -> None:
+    """Builds and validates the algorithm's config for every grid point.
+
+    Args:
+        experiment: To check.
+        resources: What trials may use, `{"CPU": ..., "GPU": ...}`; None leaves that to the cluster.
+
+    Raises:
+        DistillError: The first thing that is wrong.
+    """
+    from ray.rllib.algorithms.algorithm import Algorithm
+
+    algorithm = experiment.algorithm
+    if not issubclass(algorithm, Algorithm):
+        return  # another trainable of Tune's, which makes of its config what it likes
+    try:
+        for config in grid_points(experiment.config):
+            _check_config(algorithm, config)
+            if resources is not None:
+                _check_resources(algorithm, config, resources)
+    except (ValueError, TypeError) as error:  # DistillError, and RLlib's own checks
+        raise DistillError(f"Experiment {experiment.name!r}: {error}") from None
+
+
+def grid_points(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yields the config once per combination of its `grid_search` values."""
+    from ray.tune.search.variant_generator import generate_variants
+
+    for _, variant in generate_variants(deepcopy(config)):
+        yield variant
+
+
+def _check_config(algorithm: type[Any], values: dict[str, Any]) -> None:
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+    from rllib_distill.core.config import MultiTaskConfig
+
+    config = algorithm.get_default_config()
+    # Ours check all keys, and the values of those that RLlib has not.
+    checks_itself = isinstance(config, MultiTaskConfig)
+    defaults = AlgorithmConfig() if checks_itself else config
+    for key, value in values.items():
+        _check_type(key, value, getattr(defaults, key, None))
+    if not checks_itself:
+        _check_stock_keys(config, values)
+    config.update_from_dict(values)
+    config.validate()
+
+
+def _check_type(key: str, value: Any, default: Any) -> None:
+    """RLlib compares a text with numbers, and says so in Python's words."""
+    if isinstance(default, int | float) and isinstance(value, str) and value != "auto":
+        kind = "true or false" if isinstance(default, bool) else "a number"
+        raise DistillError(f"{key} is {value!r} (text); it must be {kind}.{text_hint(value)}")
+
+
+def _check_stock_keys(config: Any, values: dict[str, Any]) -> None:
+    """RLlib takes unknown keys in silence."""
+    known = {name.removeprefix("_") for name in vars(config)} | _TRANSLATED_KEYS
+    for key in values:
+        if key not in known and f"_{key}" not in known:
+            near = nearest(str(key), known, list_known=False)
+            raise DistillError(f"Unknown key {key!r} in the config of {config.algo_class.__name__}. {near}")
+    if values.get("enable_rl_module_and_learner") is False:
+        raise DistillError("enable_rl_module_and_learner is False, the old API stack: remove the key.")
+
+
+def _check_resources(algorithm: type[Any], config: dict[str, Any], available: Mapping[str, float]) -> None:
+    """Tune would wait for ever."""
+    wanted = algorithm.default_resource_request(deepcopy(config)).required_resources
+    for name, flag in (("CPU", "--ray-num-cpus"), ("GPU", "--ray-num-gpus")):
+        amount = wanted.get(name, 0)
+        if amount > available[name]:
+            raise DistillError(
+                f"a trial asks for {amount:g} {name}s (main process, env runners, learners), but there are "
+                f"{available[name]:g}: lower num_env_runners or num_learners, or let processes share with "
+                f"{flag} {amount:g}."
+            )

@@ -1,4 +1,4 @@
-"""Ray for the time of one command, without its chatter."""
+"""What the commands share: Ray for the time of one command, without its chatter, and the user's folders."""
 
 import logging
 import os
@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rllib_distill.errors import DistillError
@@ -23,25 +24,26 @@ _QUIET = {
 }
 
 
-def quiet_ray(log_level: str) -> None:
-    """Keeps Ray and its workers quiet; call it before Ray is imported, and again after."""
+@contextmanager
+def quiet_ray(log_level: str = "ERROR") -> Iterator[None]:
+    """Keeps Ray and its workers quiet from now on; Ray is to be imported or started inside of it.
+
+    Args:
+        log_level: Of the messages that are shown all the same.
+    """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     warnings.simplefilter("ignore")
+    _set_log_levels(log_level)
+    yield
+    _set_log_levels(log_level)  # Ray sets its own when it is imported, and when it starts
+
+
+def _set_log_levels(level: str) -> None:
     for name in ("ray", "ray.rllib"):
-        logging.getLogger(name).setLevel(log_level)
+        logging.getLogger(name).setLevel(level)
     # What goes wrong in a trial is in the trials that Tune returns; it would say so a second time.
-    logging.getLogger("ray.tune").setLevel("CRITICAL" if log_level == "ERROR" else log_level)
-
-
-def starts_ray(options: Mapping[str, Any]) -> bool:
-    """Whether these options start a Ray of our own rather than join a cluster."""
-    return options.get("address") in (None, "local")
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    logging.getLogger("ray.tune").setLevel("CRITICAL" if level == "ERROR" else level)
 
 
 @contextmanager
@@ -61,24 +63,68 @@ def ray_session(options: Mapping[str, Any], log_level: str = "ERROR") -> Iterato
         yield
         return
     given = {name: value for name, value in options.items() if value is not None}
-    if starts_ray(options):
-        given = {"address": "local", "num_cpus": num_cores(), "include_dashboard": False, **given}
+    if _starts_ray(options):
+        given = {"address": "local", "num_cpus": _num_cores(), "include_dashboard": False, **given}
+    level = logging.getLevelName(log_level)
     try:
-        ray.init(**given, log_to_driver=log_level != "ERROR", logging_level=logging.getLevelName(log_level))
+        with quiet_ray(log_level):
+            ray.init(**given, log_to_driver=log_level != "ERROR", logging_level=level)
     except (ConnectionError, ValueError) as error:
         raise DistillError(f"Cannot start or join Ray with {given!r}: {error}") from None
-    quiet_ray(log_level)  # starting Ray sets the levels anew
     try:
         yield
     finally:
         ray.shutdown()
 
 
+def available_resources(options: Mapping[str, Any]) -> dict[str, float] | None:
+    """Returns what a Ray that is started with these options has; None for a cluster that is there already."""
+    import torch
+
+    if not _starts_ray(options):
+        return None
+    gpus = options.get("num_gpus")
+    return {
+        "CPU": options.get("num_cpus") or _num_cores(),
+        "GPU": torch.cuda.device_count() if gpus is None else gpus,
+    }
+
+
+def _starts_ray(options: Mapping[str, Any]) -> bool:
+    """Whether these options start a Ray of our own rather than join a cluster."""
+    return options.get("address") in (None, "local")
+
+
+def _num_cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def command_line() -> str:
-    """What the user typed."""
+    """Returns what the user typed."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def short(path: Path) -> str:
-    """Relative to the user's folder where it is inside."""
+    """Returns the path relative to the user's folder where it is inside."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def check_writable(folder: Path, flag: str) -> None:
+    """Checks that files can be made in a folder, which need not exist yet, and leaves no trace.
+
+    Args:
+        folder: Absolute.
+        flag: By which the user chooses it.
+
+    Raises:
+        DistillError: They cannot.
+    """
+    parent = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with TemporaryDirectory(dir=parent):
+            pass
+    except OSError as error:
+        raise DistillError(
+            f"Cannot write results to {folder}: {error.strerror} ({parent}). Choose another {flag}."
+        ) from None

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rllib_distill.cli.ray_session import command_line, quiet_ray, short
+from rllib_distill.cli.ray_session import check_writable, command_line, short
+from rllib_distill.cli.results_file import read_page
 from rllib_distill.errors import DistillError
+from rllib_distill.evaluation.files import write_atomically
+from rllib_distill.evaluation.recorded_run import RecordedRun
 
 
 def record_trials(trials: Sequence[Path], folder: Path) -> int:
@@ -21,11 +24,6 @@ def record_trials(trials: Sequence[Path], folder: Path) -> int:
         DistillError: A trial has no scores, or two have one name, or the folder can't be written; then
             nothing is written.
     """
-    quiet_ray("ERROR")
-    from rllib_distill.cli.check import check_writable
-    from rllib_distill.evaluation.files import write_atomically
-    from rllib_distill.evaluation.recorded_run import RecordedRun
-
     copies: dict[str, str] = {}
     for trial in trials:
         path, name = trial / "scores.json", f"{trial.resolve().name}.json"
@@ -37,7 +35,7 @@ def record_trials(trials: Sequence[Path], folder: Path) -> int:
         if name in copies:
             raise DistillError(f"Two of the trials are called {trial.resolve().name!r}: give each once.")
         copies[name] = RecordedRun.read(path).compact()
-    check_writable(folder.resolve())
+    check_writable(folder.resolve(), "--to")
     folder.mkdir(parents=True, exist_ok=True)
     for name, copy in copies.items():
         write_atomically(folder / name, copy.encode())
@@ -45,12 +43,12 @@ def record_trials(trials: Sequence[Path], folder: Path) -> int:
     return 0
 
 
-def write_results(file: Path, out: Path | None) -> int:
+def write_results(file: Path, out: Path) -> int:
     """Writes a page.
 
     Args:
         file: YAML, see `read_page`.
-        out: The page; None: beside the file, with the same name.
+        out: The page.
 
     Returns:
         The exit code.
@@ -58,15 +56,8 @@ def write_results(file: Path, out: Path | None) -> int:
     Raises:
         DistillError: What is wrong with the file or its runs; nothing is written.
     """
-    out = file.with_suffix(".md") if out is None else out
-    if out.suffix != ".md":
-        raise DistillError(f"--out is {str(out)!r}; the file's name must end in .md.")
-    quiet_ray("ERROR")
-    from rllib_distill.cli.check import check_writable
-    from rllib_distill.cli.results_file import read_page
-
     page = read_page(file)
-    check_writable(out.resolve().parent)
+    check_writable(out.resolve().parent, "--out")
     out.parent.mkdir(parents=True, exist_ok=True)
     for path in page.write(out.resolve(), command_line()):
         print(short(path))

@@ -1,42 +1,46 @@
-"""`rllib train`: checks everything, runs the experiments with Tune, plays the final scores."""
+"""`rllib train`: checks everything, runs the experiments side by side with Tune, plays the final scores."""
 
 import re
+import signal
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rllib_distill.cli.ray_session import command_line, quiet_ray, ray_session, short
+from ray import tune
+from ray.tune import Callback
+from ray.tune.experiment import Experiment as TuneExperiment
+from ray.tune.experiment import Trial
+from ray.tune.registry import is_function_trainable, register_trainable
+from ray.tune.schedulers import SCHEDULER_IMPORT, TrialScheduler, create_scheduler
+from rich.console import Console
+from typing_extensions import override
+
+from rllib_distill.cli.evaluate import report_trial
+from rllib_distill.cli.experiment import Experiment, TrainOptions, check_experiment
+from rllib_distill.cli.progress import LiveView, ShowProgress, make_console, trial_title
+from rllib_distill.cli.ray_session import (
+    available_resources,
+    check_writable,
+    command_line,
+    ray_session,
+    short,
+)
 from rllib_distill.errors import DistillError, nearest
+from rllib_distill.evaluation import ScoreBoard
+from rllib_distill.evaluation.table import summary_table
+from rllib_distill.registry import register
+
+_RESUME, _SKIP = tune.ResumeConfig.ResumeType.RESUME, tune.ResumeConfig.ResumeType.SKIP
 
 
-@dataclass(frozen=True)
-class TrainOptions:
-    """The flags of `rllib train`; None where one was not given."""
-
-    file: Path | None
-    experiment_name: str | None
-    run: str | None
-    env: str | None
-    config: Mapping[str, Any] | None
-    stop: Mapping[str, Any] | None
-    num_samples: int | None
-    scheduler: str
-    scheduler_config: Mapping[str, Any]
-    storage_path: str | None
-    checkpoint_config: Mapping[str, Any]
-    restore: str | None
-    resume: bool
-    ray: Mapping[str, Any]
-    log_level: str
-
-
-def train_experiments(options: TrainOptions) -> int:
-    """Runs what the flags and the file say.
+def train_experiments(options: TrainOptions, specs: Mapping[str, Any]) -> int:
+    """Runs experiments.
 
     Args:
         options: The flags.
+        specs: What `read_specs` makes of them.
 
     Returns:
         The exit code: 0 done, 1 a trial failed, 130 interrupted.
@@ -44,14 +48,6 @@ def train_experiments(options: TrainOptions) -> int:
     Raises:
         DistillError: A mistake in the flags or the file; nothing was started or written.
     """
-    quiet_ray(options.log_level)
-    specs = _specs(options)
-    from rllib_distill.cli.check import available_resources, check_experiment, check_writable
-    from rllib_distill.cli.experiment import Experiment
-    from rllib_distill.cli.tune_run import TuneRun
-    from rllib_distill.registry import register
-
-    quiet_ray(options.log_level)  # importing Ray sets its log levels anew
     register()
     experiments = [Experiment.from_spec(name, spec) for name, spec in specs.items()]
     for experiment in experiments:
@@ -61,14 +57,24 @@ def train_experiments(options: TrainOptions) -> int:
     run = TuneRun(experiments, _folder(options, experiments), options.scheduler, options.scheduler_config)
     if options.resume:
         run.check_resume()
-    check_writable(run.folder)
+    check_writable(run.folder, "--storage-path")
     with ray_session(options.ray, options.log_level):
         return _train_and_report(run, resume=options.resume)
 
 
-def _train_and_report(run: Any, *, resume: bool) -> int:
-    from rllib_distill.cli.live_view import LiveView, make_console
+def _folder(options: TrainOptions, experiments: Sequence[Experiment]) -> Path:
+    """Tune keeps its state in one folder per run: several experiments share one with their file's name."""
+    name = options.file.stem if options.file and len(experiments) > 1 else experiments[0].name
+    paths = sorted({str(experiment.storage_path) for experiment in experiments})
+    if len(paths) > 1:
+        raise DistillError(
+            f"The experiments have different storage_path: {', '.join(paths)}; "
+            "use the same, or train them one by one with -n NAME."
+        )
+    return Path(paths[0]) / name
 
+
+def _train_and_report(run: "TuneRun", *, resume: bool) -> int:
     console = make_console()
     console.print(f"results go to {short(run.folder)}", soft_wrap=True)
     with LiveView(console) as view:
@@ -81,12 +87,8 @@ def _train_and_report(run: Any, *, resume: bool) -> int:
     return 1 if any(trial.status == trial.ERROR for trial in trials) else 0
 
 
-def _report(run: Any, trials: list[Any], console: Any) -> None:
-    from rllib_distill.cli.reporting import report_trial
-    from rllib_distill.cli.show_progress import trial_title
-    from rllib_distill.evaluation.table import summary_table
-
-    boards: dict[str, Any] = {}
+def _report(run: "TuneRun", trials: list[Trial], console: Console) -> None:
+    boards: dict[str, ScoreBoard] = {}
     for trial in trials:
         title, report = trial_title(trial, trials), run.experiment_of(trial).report
         if trial.status == trial.ERROR:
@@ -101,71 +103,205 @@ def _report(run: Any, trials: list[Any], console: Any) -> None:
         console.print(summary_table(students))
 
 
-def _why(trial: Any) -> str:
+def _why(trial: Trial) -> str:
     """The line of a traceback that says what happened: ours if there is one, else the last."""
     errors = re.findall(r"^(?:[\w.]+\.)?\w*(?:Error|Exception): .+$", trial.get_error() or "", re.MULTILINE)
     ours = [error for error in errors if "DistillError" in error]
     return f"{['its process died', *errors, *ours][-1]} (see {short(Path(trial.path) / 'error.txt')})"
 
 
-def _specs(options: TrainOptions) -> dict[str, Any]:
-    """Experiment name -> specification: the file's, changed by flags, or one made of flags."""
-    if options.file is not None:
-        specs = _from_file(options, options.file)
-    elif options.run is None:
-        raise DistillError("Nothing to train: give `file EXPERIMENTS.yaml`, or --run NAME and --config JSON.")
-    else:
-        env = {"env": options.env} if options.env else {}
-        specs = {options.experiment_name or "default": {"run": options.run, **env}}
-    return {name: changed(spec, options) for name, spec in specs.items()}
+class TuneRun:
+    """All experiments side by side, as far as there are CPUs; they share one folder and can be resumed.
 
+    Attributes:
+        experiments: To run.
+        folder: Of the results.
+    """
 
-def _from_file(options: TrainOptions, file: Path) -> dict[str, Any]:
-    from rllib_distill.cli.experiment_file import read_experiment_file
+    def __init__(
+        self,
+        experiments: Sequence[Experiment],
+        folder: Path,
+        scheduler: str = "FIFO",
+        scheduler_config: Mapping[str, Any] | None = None,
+    ):
+        """Prepares a run.
 
-    for flag, value in (("--run", options.run), ("--env", options.env)):
-        if value is not None:
-            raise DistillError(f"{flag} {value} does not go with a file, which says that: leave it out.")
-    specs, name = read_experiment_file(file), options.experiment_name
-    if name is None:
-        return specs
-    if name not in specs:
-        raise DistillError(f"{file} has no experiment {name!r}. {nearest(name, map(str, specs))}")
-    return {name: specs[name]}
+        Args:
+            experiments: Checked.
+            folder: For results.
+            scheduler: Tune's name of it.
+            scheduler_config: Its options.
 
+        Raises:
+            DistillError: The scheduler is unknown, or an option of it wrong.
+        """
+        self.experiments = list(experiments)
+        self.folder = folder
+        self._scheduler = _make_scheduler(scheduler, dict(scheduler_config or {}))
 
-def changed(spec: Any, options: TrainOptions) -> Any:
-    """An experiment's specification with what the flags change."""
-    if not isinstance(spec, Mapping):
-        return spec  # refused later, with the experiment's name
-    flags = {
-        "stop": options.stop,
-        "num_samples": options.num_samples,
-        "storage_path": options.storage_path,
-        "restore": options.restore,
-    }
-    result = {**spec, **_given(flags)}
-    for key, changes in (("config", options.config or {}), ("checkpoint_config", options.checkpoint_config)):
-        if _given(changes) and isinstance(spec.get(key) or {}, Mapping):
-            result[key] = {**(spec.get(key) or {}), **_given(changes)}
-    report = spec.get("report")
-    flags_that_matter = (options.config, options.stop, options.restore, options.scheduler.upper() != "FIFO")
-    if any(flags_that_matter) and isinstance(report, Mapping):  # it is another run than was recorded
-        result["report"] = {key: value for key, value in report.items() if key != "expected"}
-    return result
+    def check_resume(self) -> None:
+        """Raises DistillError if there is nothing to resume."""
+        if not list(self.folder.glob("experiment_state-*.json")):
+            raise DistillError(f"Nothing to resume in {self.folder}: leave out --resume to start.")
 
+    def execute(self, view: LiveView, *, resume: bool) -> tuple[list[Trial], bool]:
+        """Trains.
 
-def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in flags.items() if value is not None}
+        Args:
+            view: Shows progress.
+            resume: Whether to go on with the newest run in the folder.
 
+        Returns:
+            The trials, and whether they were interrupted.
+        """
+        stop = StopGently(view)
+        with stop.catching():
+            analysis = tune.run(
+                [self._tune_experiment(experiment) for experiment in self.experiments],
+                callbacks=[ShowProgress(view), stop],
+                scheduler=PausingScheduler(self._scheduler, stop),
+                resume_config=tune.ResumeConfig(_SKIP, _RESUME, _RESUME) if resume else None,
+                verbose=0,
+                raise_on_failed_trial=False,
+            )
+        return analysis.trials, stop.interrupted
 
-def _folder(options: TrainOptions, experiments: Sequence[Any]) -> Path:
-    """Tune keeps its state in one folder per run: several experiments share one with their file's name."""
-    name = options.file.stem if options.file and len(experiments) > 1 else experiments[0].name
-    paths = sorted({str(experiment.storage_path) for experiment in experiments})
-    if len(paths) > 1:
-        raise DistillError(
-            f"The experiments have different storage_path: {', '.join(paths)}; "
-            "use the same, or train them one by one with -n NAME."
+    def experiment_of(self, trial: Trial) -> Experiment:
+        """Returns the experiment that a trial belongs to."""
+        return next(e for e in self.experiments if trial.custom_trial_name == f"{e.name}_{trial.trial_id}")
+
+    def _tune_experiment(self, experiment: Experiment) -> TuneExperiment:
+        name, checkpoints = experiment.name, experiment.checkpoint_config.model_dump()
+        if is_function_trainable(experiment.algorithm):
+            checkpoints["checkpoint_at_end"] = False  # it saves when it likes
+        if ":" in experiment.run:
+            register_trainable(experiment.run, experiment.algorithm)
+        return TuneExperiment(
+            self.folder.name,
+            experiment.run,
+            stop=experiment.stop,
+            config=experiment.config,
+            num_samples=experiment.num_samples,
+            storage_path=str(self.folder.parent),
+            checkpoint_config=tune.CheckpointConfig(**checkpoints),
+            trial_name_creator=lambda trial: f"{name}_{trial.trial_id}",
+            restore=str(experiment.restore) if experiment.restore else None,
+            max_failures=experiment.max_failures,
         )
-    return Path(paths[0]) / str(name)
+
+
+def _make_scheduler(name: str, options: dict[str, Any]) -> TrialScheduler:
+    if name.lower() not in SCHEDULER_IMPORT:
+        raise DistillError(f"Unknown --scheduler {name!r}. {nearest(name.lower(), SCHEDULER_IMPORT)}")
+    try:
+        return create_scheduler(name, **options)
+    except (TypeError, ValueError) as error:
+        raise DistillError(f"--scheduler-config {options!r} does not fit {name}: {error}") from None
+
+
+class StopGently(Callback):
+    """Ends Tune after Ctrl-C when all trials that ran are safe, so that nothing is done twice when resumed.
+
+    Every trial saves a checkpoint after its iteration and waits, see `PausingScheduler`; then Tune ends.
+
+    Attributes:
+        interrupted: Whether there was a Ctrl-C.
+    """
+
+    def __init__(self, view: LiveView):
+        """Explains itself on `view`."""
+        self._view = view
+        self._ran: set[str] | None = None  # ids of the trials that ran at the Ctrl-C
+        self.interrupted = False
+
+    @contextmanager
+    def catching(self) -> Iterator[None]:
+        """Catches the first Ctrl-C; the second acts as ever."""
+        before = signal.signal(signal.SIGINT, self._on_signal)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _on_signal(self, *_: Any) -> None:
+        self.interrupted = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    @override
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if not self.interrupted:
+            return
+        self._view.note("stopping: saving checkpoints (Ctrl-C again to stop at once)")
+        # Tune starts trials that wait as soon as others leave room, whatever a scheduler says: these have no
+        # result yet, so nothing is lost with them.
+        running = {trial.trial_id for trial in trials if trial.status == Trial.RUNNING or trial.is_saving}
+        self._ran = running if self._ran is None else self._ran & running
+        if not self._ran:
+            signal.raise_signal(signal.SIGUSR1)  # Tune ends at this one
+
+
+class PausingScheduler(TrialScheduler):
+    """Another scheduler until Ctrl-C; then it chooses no trial any more, and each pauses at its next result.
+
+    To pause is to save a checkpoint first, and not to train on while others still save: what is resumed goes
+    on exactly where its results end.
+    """
+
+    def __init__(self, scheduler: TrialScheduler, stop: StopGently):
+        """Wraps `scheduler`, whose word counts while `stop` was not interrupted."""
+        super().__init__()
+        self._scheduler, self._stop = scheduler, stop
+
+    @override
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        decision = str(self._scheduler.on_trial_result(tune_controller, trial, result))
+        return self.PAUSE if self._stop.interrupted and decision == self.CONTINUE else decision
+
+    @override
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        return None if self._stop.interrupted else self._scheduler.choose_trial_to_run(tune_controller)
+
+    # All else is the wrapped scheduler's.
+
+    @property
+    @override
+    def metric(self) -> Any:
+        return self._scheduler.metric
+
+    @property
+    @override
+    def supports_buffered_results(self) -> bool:
+        return bool(self._scheduler.supports_buffered_results)
+
+    @override
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        return bool(self._scheduler.set_search_properties(metric, mode, **spec))
+
+    @override
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self._scheduler.on_trial_add(tune_controller, trial)
+
+    @override
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        self._scheduler.on_trial_error(tune_controller, trial)
+
+    @override
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        self._scheduler.on_trial_complete(tune_controller, trial, result)
+
+    @override
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        self._scheduler.on_trial_remove(tune_controller, trial)
+
+    @override
+    def debug_string(self) -> str:
+        return str(self._scheduler.debug_string())
+
+    @override
+    def save(self, checkpoint_path: str) -> None:
+        self._scheduler.save(checkpoint_path)
+
+    @override
+    def restore(self, checkpoint_path: str) -> None:
+        self._scheduler.restore(checkpoint_path)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from rllib_distill.errors import DistillError, nearest
+from rllib_distill.errors import DistillError, nearest, text_hint
 
 
 def check_number(
@@ -42,17 +42,6 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """Raises DistillError unless `value` is one of `choices`."""
     if value not in choices:
         raise DistillError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}.")
-
-
-def text_hint(value: Any) -> str:
-    """YAML reads 1e-3 as text; say so, because the file looks right."""
-    if not isinstance(value, str):
-        return ""
-    try:
-        float(value)
-    except ValueError:
-        return ""
-    return f" YAML takes {value} for text: write {float(value)!r}."
 
 
 Coefficient = float | Mapping[str, float]

@@ -52,7 +52,7 @@ class ReplayConfig(MultiTaskConfig):
                 time, or has an equal share of each (default).
             replay_capacity: Transitions per task in all learners' replay buffers together (default 100,000).
             training_intensity: Rows trained on per env step sampled, RLlib's word for it (default 2). More
-                learns more from each step and takes longer per step; DQN's classic 32 rows every 4 steps is 8.
+                learns more from each step and takes longer per step; the classic 32 rows of DQN every 4 steps are 8.
             num_steps_sampled_before_learning_starts: Env steps of every task that all learners' replay
                 buffers together must hold before the first update (default 1,000).
             sequence_length: Rows of a replayed sequence, where a network is recurrent; None (default): as

@@ -1,6 +1,5 @@
 """Experts that know how well they play."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from rllib_distill.evaluation.report import Report
@@ -22,13 +21,11 @@ def note_expected_returns(folder: Path, report: Report) -> None:
         path = folder / f"{task}.safetensors"
         if path.exists() and not board.is_unfinished(player, task):
             expert = Expert.load(path)
-            expert.info = replace(
-                expert.info,
-                expected_return={
-                    "mean": board.mean(player, task),
-                    "std": board.std(player, task),
-                    "episodes": board.num_episodes(player, task),
-                    "epsilon": report.facts["evaluation"]["epsilon"],
-                },
-            )
+            expected_return = {
+                "mean": board.mean(player, task),
+                "std": board.std(player, task),
+                "episodes": board.num_episodes(player, task),
+                "epsilon": report.facts["evaluation"]["epsilon"],
+            }
+            expert.info = expert.info.model_copy(update={"expected_return": expected_return})
             expert.save(path)

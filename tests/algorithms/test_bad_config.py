@@ -1,7 +1,5 @@
 """Every mistake in a config is one line that says what is wrong and what is allowed."""
 
-from dataclasses import replace
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -228,13 +226,17 @@ def test_that_experts_must_fit_their_tasks(actor_mimic, refused, paths, tmp_path
 def test_that_policy_distillation_wants_experts_that_know_what_it_asks_of_them(
     distillation, refused, bank, paths, tmp_path
 ):
-    logits = Expert(replace(bank["short"].info, kind="logits"), bank["short"].network.state_dict())
+    logits = Expert(
+        bank["short"].info.model_copy(update={"kind": "logits"}), bank["short"].network.state_dict()
+    )
     logits.save(tmp_path / "logits.safetensors")
     experts = {**paths, "short": tmp_path / "logits.safetensors"}
     with refused("mse", "'short'", "logits"):
         distillation(loss="mse").experts(experts).validate()
     distillation(loss="nll").experts(experts).validate()
-    unknown = Expert(replace(bank["long"].info, expected_return=None), bank["long"].network.state_dict())
+    unknown = Expert(
+        bank["long"].info.model_copy(update={"expected_return": None}), bank["long"].network.state_dict()
+    )
     unknown.save(tmp_path / "unknown.safetensors")
     with refused("qdagger", "'long'", "expected_return"):
         distillation(rl_coeff=1.0, imitation_coeff="qdagger").experts(

@@ -66,6 +66,8 @@ def test_that_a_truncated_expert_is_refused(refused, write_file, mimic, experts)
 WRONG_EXPERIMENT = {
     "unknown key": ({"stopp": {}}, "'stopp'", "'stop'"),
     "unknown algorithm": ({"run": "ActorMimik"}, "'ActorMimik'", "'ActorMimic'"),
+    "an algorithm of a module that is not there": ({"run": "my_algos:Mine"}, "'my_algos'", "PYTHONPATH"),
+    "a loss instead of an algorithm": ({"run": "rllib_distill.losses:td_loss"}, "td_loss", "class"),
     "old key": ({"local_dir": "x"}, "local_dir", "storage_path"),
     "unknown stop key": ({"stop": {"trainig_iteration": 3}}, "trainig_iteration", "training_iteration"),
     "stop at a text": ({"stop": {"num_env_steps_sampled_lifetime": "1e6"}}, "1000000.0"),

@@ -2,6 +2,8 @@
 
 import pytest
 
+from rllib_distill.cli.evaluate import beside_expected
+
 
 @pytest.fixture
 def checkpoint(rllib, write_file, dqn, tmp_path):
@@ -54,3 +56,13 @@ def test_that_a_trials_folder_is_told_from_its_checkpoint(rllib, tmp_path):
 def test_that_a_files_wrong_report_is_refused(report, part, rllib, write_file, dqn):
     outcome = rllib("train", "file", write_file({"dqn": dqn | {"report": report}}))
     assert outcome.code == 2 and part in outcome.err and outcome.err.count("\n") == 1, outcome
+
+
+@pytest.mark.parametrize(
+    ("mean", "said"),
+    [(0.92, "0.920, within that"), (0.85, "0.850, below that"), (1.1, "above"), (None, "none, below that")],
+)
+def test_that_a_run_is_compared_with_what_is_expected(mean, said):
+    line = beside_expected(mean, (0.9, 1.0))
+    assert line.startswith("expected of this file: 0.90 to 1.00")
+    assert said in line

@@ -4,25 +4,31 @@ from pathlib import Path
 
 import pytest
 
-from rllib_distill.cli.check import check_writable, grid_points
-from rllib_distill.cli.experiment import Experiment
-from rllib_distill.cli.experiment_file import read_experiment_file
-from rllib_distill.cli.live_view import line
-from rllib_distill.cli.stop_criteria import read_stop
-from rllib_distill.cli.trial_progress import TrialProgress
+from rllib_distill.cli.experiment import (
+    CheckpointOptions,
+    Experiment,
+    TrainOptions,
+    changed,
+    grid_points,
+    read_experiment_file,
+    read_stop,
+)
+from rllib_distill.cli.progress import TrialProgress, line
+from rllib_distill.cli.ray_session import check_writable
 from rllib_distill.errors import DistillError
 
 
 def test_that_defaults_are_those_of_the_old_program():
     experiment = Experiment.from_spec("a", {"run": "MultiTaskDQN"})
     assert experiment.storage_path == Path.cwd() / "results"
-    assert experiment.checkpoint_config == {"checkpoint_at_end": True}
+    assert experiment.checkpoint_config == CheckpointOptions(checkpoint_at_end=True)
     assert experiment.num_samples == 1 and experiment.report.episodes == 100
 
 
 def test_that_the_file_decides_on_checkpoints():
     spec = {"run": "MultiTaskDQN", "checkpoint_config": {"checkpoint_at_end": False, "num_to_keep": 2}}
-    assert Experiment.from_spec("a", spec).checkpoint_config == spec["checkpoint_config"]
+    options = Experiment.from_spec("a", spec).checkpoint_config
+    assert (options.checkpoint_at_end, options.num_to_keep) == (False, 2)
 
 
 def test_that_expert_paths_do_not_depend_on_a_trials_folder(mimic):
@@ -77,11 +83,11 @@ def test_that_a_count_of_nothing_leaves_progress_as_it_is():
 
 
 def test_that_checking_a_folder_leaves_no_trace(tmp_path):
-    check_writable(tmp_path / "a" / "b")
+    check_writable(tmp_path / "a" / "b", "--out")
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("")
-    with pytest.raises(DistillError, match="storage-path"):
-        check_writable(tmp_path / "file" / "b")
+    with pytest.raises(DistillError, match="Choose another --out"):
+        check_writable(tmp_path / "file" / "b", "--out")
 
 
 def test_that_experiments_share_settings_by_yamls_anchors(write_file):
@@ -98,3 +104,21 @@ def test_that_a_key_that_is_written_twice_is_refused_beside_an_anchor(write_file
     text = "first: &all\n  tau: 1\nsecond:\n  <<: *all\n  tau: 3\n  tau: 4\n"
     with pytest.raises(DistillError, match="there twice"):
         read_experiment_file(write_file(text))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"stop": {"training_iteration": 1}},
+        {"config": {"tau": 1.0}},
+        {"restore": "checkpoint"},
+        {"scheduler": "ASHA"},
+        {},
+    ],
+)
+def test_that_nothing_is_expected_of_a_changed_file(flags):
+    none = dict.fromkeys(TrainOptions.__dataclass_fields__)
+    options = TrainOptions(**{**none, "checkpoint_config": {}, "scheduler": "FIFO", **flags})
+    spec = {"run": "ActorMimic", "report": {"episodes": 3, "expected": [0.9, 1.0]}}
+    report = changed(spec, options)["report"]
+    assert report["episodes"] == 3 and ("expected" in report) == (not flags)

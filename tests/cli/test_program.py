@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from rllib_distill.cli.old_flags import OLD_FLAGS
+from rllib_distill.cli.app import OLD_FLAGS
 
 
 def test_that_help_loads_nothing_heavy():

@@ -2,11 +2,14 @@
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from ray.tune import register_trainable
 
-from rllib_distill.cli.show_progress import ShowProgress
+from rllib_distill.cli.progress import ShowProgress
 from rllib_distill.experts import Expert
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -103,6 +106,28 @@ def test_that_a_trial_that_fails_says_why(rllib, write_file, dqn, monkeypatch, t
     outcome = rllib("train", "file", write_file({"dqn": dqn}))
     assert outcome.code == 1
     assert "failed: dqn" in outcome.out and "my_wrapper" in outcome.out and "error.txt" in outcome.out
+
+
+def test_that_an_algorithm_of_the_users_own_trains(write_file, dqn, read_json, tmp_path):
+    """As people start it: what is in the current folder is found by the program and by Ray's workers."""
+    (tmp_path / "my_algorithms.py").write_text(
+        "from rllib_distill import MultiTaskDQN\nclass MyAlgorithm(MultiTaskDQN):\n    pass\n"
+    )
+    dqn |= {"run": "my_algorithms:MyAlgorithm", "stop": {"training_iteration": 1}, "report": {"episodes": 1}}
+    program = [sys.executable, "-c", "from rllib_distill.cli import main; main()", "train", "file"]
+    arguments = [write_file({"mine": dqn}), "--ray-num-cpus", "1"]
+    done = subprocess.run([*program, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    scores = read_json(only(tmp_path / "results" / "mine", "mine_*/scores.json"))
+    assert scores["algorithm"] == "MyAlgorithm" and set(scores["tasks"]) == {"pole", "acrobot"}
+
+
+def test_that_whatever_tune_knows_is_run(rllib, tmp_path):
+    register_trainable("users_function", lambda config: {"score": 2 * config["width"]})
+    outcome = rllib("train", "--run", "users_function", "--config", '{"width": 3}')
+    assert outcome.code == 0, outcome
+    result = only(tmp_path / "results" / "default", "default_*/result.json")
+    assert json.loads(result.read_text().splitlines()[-1])["score"] == 6
 
 
 def _iterations(trial: Path) -> list[int]:

@@ -5,8 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from rllib_distill.cli.live_view import LiveView, line, picture
-from rllib_distill.cli.trial_progress import TrialProgress, clock
+from rllib_distill.cli.progress import LiveView, TrialProgress, clock, line, picture
 
 
 def result(iteration, **more):
