@@ -51,8 +51,8 @@ class ReplayConfig(MultiTaskConfig):
             one_task_per_minibatch: Whether a minibatch of such a network comes from one task, drawn anew each
                 time, or has an equal share of each (default).
             replay_capacity: Transitions per task in all learners' replay buffers together (default 100,000).
-            training_intensity: Rows trained on per env step sampled, RLlib's word for it (default 2). More
-                learns more from each step and takes longer per step; the classic 32 rows of DQN every 4 steps are 8.
+            training_intensity: Rows trained on per env step sampled (default 2), as RLlib has it. More
+                learns more from each step and takes longer per step; DQN has 8, its 32 rows every 4 steps.
             num_steps_sampled_before_learning_starts: Env steps of every task that all learners' replay
                 buffers together must hold before the first update (default 1,000).
             sequence_length: Rows of a replayed sequence, where a network is recurrent; None (default): as
