@@ -10,8 +10,9 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 
-from rllib_distill.algorithms.multi_task_dqn.multi_task_dqn import ExpertExport, QLearningConfig
+from rllib_distill.algorithms.multi_task_dqn.multi_task_dqn import QLearningConfig
 from rllib_distill.core.checks import Coefficient, check_choice, check_number
+from rllib_distill.core.expert_export import ExpertExport
 from rllib_distill.core.experts import (
     STUDENT,
     Behaviour,
