@@ -14,3 +14,19 @@ def nearest(name: str, known: Iterable[str], *, list_known: bool = True) -> str:
     close = get_close_matches(name, known, n=1, cutoff=0.0 if not list_known else 0.5)
     hint = f"Did you mean {close[0]!r}?" if close else ""
     return " ".join(filter(None, [hint, f"Known: {', '.join(known)}." if list_known else ""]))
+
+
+def text_hint(value: object) -> str:
+    """Says that YAML reads 1e-3 as text, because the file looks right; empty unless `value` is such a text."""
+    if not isinstance(value, str):
+        return ""
+    try:
+        number = float(value)
+    except ValueError:
+        return ""
+    whole = value.strip().lstrip("+-").isdecimal()
+    return (
+        f" It is text: write {value} without quotes."
+        if whole
+        else f" YAML takes {value} for text: write {number!r}."
+    )
