@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rllib_distill.cli.yaml_file import read_yaml
+from rllib_distill.files import read_yaml
 from rllib_distill.errors import DistillError
 
 

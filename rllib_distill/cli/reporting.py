@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rllib_distill.cli.experiment import ReportOptions
 from rllib_distill.cli.ray_session import short
 from rllib_distill.evaluation import Report, ScoreBoard, make_report
-from rllib_distill.evaluation.expected_returns import note_expected_returns
-from rllib_distill.evaluation.table import score_table
+from rllib_distill.evaluation.report import note_expected_returns
+from rllib_distill.evaluation.scores import score_table
 
 
 def report_trial(

@@ -23,8 +23,8 @@ def record_trials(trials: Sequence[Path], folder: Path) -> int:
     """
     quiet_ray("ERROR")
     from rllib_distill.cli.check import check_writable
-    from rllib_distill.evaluation.files import write_atomically
-    from rllib_distill.evaluation.recorded_run import RecordedRun
+    from rllib_distill.files import write_atomically
+    from rllib_distill.results.runs import RecordedRun
 
     copies: dict[str, str] = {}
     for trial in trials:
@@ -63,7 +63,7 @@ def write_results(file: Path, out: Path | None) -> int:
         raise DistillError(f"--out is {str(out)!r}; the file's name must end in .md.")
     quiet_ray("ERROR")
     from rllib_distill.cli.check import check_writable
-    from rllib_distill.cli.results_file import read_page
+    from rllib_distill.results.page import read_page
 
     page = read_page(file)
     check_writable(out.resolve().parent)

@@ -84,7 +84,7 @@ def _train_and_report(run: Any, *, resume: bool) -> int:
 def _report(run: Any, trials: list[Any], console: Any) -> None:
     from rllib_distill.cli.reporting import report_trial
     from rllib_distill.cli.show_progress import trial_title
-    from rllib_distill.evaluation.table import summary_table
+    from rllib_distill.evaluation.scores import summary_table
 
     boards: dict[str, Any] = {}
     for trial in trials:

@@ -10,8 +10,8 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 
 from rllib_distill.algorithms.common.multi_task_algorithm import MODULES_FOLDER
 from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
-from rllib_distill.algorithms.common.paths import newest_checkpoint
 from rllib_distill.errors import DistillError
+from rllib_distill.files import newest_checkpoint
 from rllib_distill.sampling.actors import Actor, JointActor, ModuleActor, module_forward
 from rllib_distill.sampling.policy_actor import PolicyActor
 from rllib_distill.sampling.runner_actors import PolicyRunnerActors
@@ -19,7 +19,7 @@ from rllib_distill.sampling.runner_actors import PolicyRunnerActors
 _ALGORITHM_FILE = "class_and_ctor_args.pkl"
 
 Who = Literal["policies", "experts", "distilled"]
-"""Of a checkpoint: the tasks' policies, the experts that learned beside them, or the distilled policy."""
+"""Who acts: the tasks' policies, the experts that learned beside them, or the distilled policy."""
 
 
 class TrainedPolicies:
@@ -29,10 +29,10 @@ class TrainedPolicies:
         """Reads the checkpoint's config.
 
         Args:
-            checkpoint: Folder that `Algorithm.save_to_path` wrote.
+            checkpoint: The folder that `Algorithm.save_to_path` wrote.
 
         Raises:
-            DistillError: It is none, or one of an algorithm that has no tasks.
+            DistillError: The folder is no checkpoint, or one of an algorithm that has no tasks.
         """
         self.path = Path(checkpoint)
         try:
@@ -62,19 +62,19 @@ class TrainedPolicies:
         self.config: MultiTaskConfig = default.from_state(config) if isinstance(config, dict) else config
 
     def actor(self, tasks: Iterable[str], num_envs: int, who: Who = "policies") -> Actor:
-        """Acts as the policies do.
+        """Makes an actor of the checkpoint's policies.
 
         Args:
-            tasks: To act for.
+            tasks: The tasks to act for.
             num_envs: Environments per task.
-            who: Acts.
+            who: Which policies act.
         """
         if issubclass(self.config.runner_actors_class, PolicyRunnerActors):
             return self._joint_policies(num_envs, who)
         return self._single_modules(tasks, num_envs, who)
 
     def _joint_policies(self, num_envs: int, who: Who) -> Actor:
-        """Task policies that have parts in common: all are loaded, and drawn from where training did so."""
+        """Loads all task policies, which have parts in common; draws actions where training did so."""
         modules: Any = MultiRLModule.from_checkpoint((self.path / MODULES_FOLDER).resolve())
         modules.foreach_module(lambda module_id, module: module.eval())
         return PolicyActor(
@@ -86,7 +86,7 @@ class TrainedPolicies:
         )
 
     def _single_modules(self, tasks: Iterable[str], num_envs: int, who: Who) -> Actor:
-        """Each acts for its tasks; only those that the tasks need are loaded."""
+        """Loads only the modules that the tasks need; each acts for its tasks."""
         config = self.config
         tasks_of: dict[str, list[str]] = {}
         for task in tasks:
