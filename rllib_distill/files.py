@@ -1,4 +1,4 @@
-"""Reading and writing files: whole or not at all, JSON and YAML for people, paths that other processes find."""
+"""Files: written whole or not at all, JSON and YAML for people, paths that other processes find."""
 
 import json
 import os

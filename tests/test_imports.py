@@ -12,16 +12,18 @@ PACKAGE = Path(__file__).parent.parent / "rllib_distill"
 # Each unit may import those before it. Two of one layer may know each other one way, not both.
 LAYERS = [
     {"errors"},
+    {"files", "schema"},
     {"losses", "tasks"},
     {"networks"},
     {"experts", "sampling"},
     {"algorithms"},
     {"evaluation", "registry"},
+    {"results"},
     {"__init__"},
     {"cli"},
 ]
 LEVEL = {unit: level for level, layer in enumerate(LAYERS) for unit in layer}
-WITHOUT_RAY = ("errors", "losses", "networks")
+WITHOUT_RAY = ("errors", "files", "schema", "losses", "networks")
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

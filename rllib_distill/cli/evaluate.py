@@ -38,9 +38,9 @@ def evaluate_checkpoint(
     from rllib_distill.cli.experiment import ReportOptions
     from rllib_distill.cli.live_view import make_console
     from rllib_distill.cli.reporting import play_with_progress
-    from rllib_distill.files import write_atomically
-    from rllib_distill.evaluation.scores import score_table
     from rllib_distill.evaluation.policies import TrainedPolicies
+    from rllib_distill.evaluation.scores import score_table
+    from rllib_distill.files import write_atomically
 
     quiet_ray("ERROR")  # importing Ray sets its log levels anew
     TrainedPolicies(checkpoint).config.validate()  # what is wrong with it, before Ray is started

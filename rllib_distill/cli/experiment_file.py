@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rllib_distill.files import read_yaml
 from rllib_distill.errors import DistillError
+from rllib_distill.files import read_yaml
 
 
 def read_experiment_file(path: Path) -> dict[str, Any]:

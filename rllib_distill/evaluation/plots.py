@@ -39,9 +39,7 @@ def learning_curves_png(
     """
     figure, panels = make_panels(board.tasks, title)
     for task, axes in panels.items():
-        evaluated = {
-            who: _task_curve(evaluations, who, task) for who in ("student", "distilled", "experts")
-        }
+        evaluated = {who: _task_curve(evaluations, who, task) for who in ("student", "distilled", "experts")}
         _draw_task(axes, task, board, returns[task], evaluated)
     return panels_png(figure, panels)
 

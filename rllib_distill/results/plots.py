@@ -114,7 +114,7 @@ def _of_seeds(curves: Iterable[pd.Series]) -> pd.DataFrame:
 
 
 def _compared(values: Any, table: CurveTable) -> NDArray[np.float64]:
-    """Picks the values where areas are taken, at least the last; `values` is a table or curve of env steps."""
+    """Picks the values, of a table or a curve, where areas are taken; at least the last."""
     start = min(table.options.from_env_steps, values.index[-1])
     return np.asarray(values.loc[start:], np.float64)
 

@@ -51,7 +51,7 @@ class TaskScores(_Recorded):
     @model_validator(mode="after")
     def _has_one_learner(self) -> "TaskScores":
         if (self.student is None) == (self.policy is None):
-            raise ValueError("it has the scores of a student or of a policy.")
+            raise ValueError("it must have the scores of a student or of a policy.")
         return self
 
     @property
@@ -116,8 +116,8 @@ class ScoresFile(_Recorded):
     config: dict[str, Any]
     versions: dict[str, str]
     command: str
-    evaluations: list[Evaluation] = []
-    training_curve: list[TrainingPoint] = []
+    evaluations: tuple[Evaluation, ...] = ()
+    training_curve: tuple[TrainingPoint, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +154,7 @@ class RecordedRun:
         return cls(path, validate(ScoresFile, content, str(path)))
 
     def compact(self) -> str:
-        """Writes the run as JSON, without every episode's return; paths below the working folder are relative."""
+        """Writes all but every episode's return as JSON; paths below the working folder become relative."""
         returns = {"tasks": {"__all__": {"__all__": {"returns"}}}}
         content = self.scores.model_dump(exclude_unset=True, exclude=returns)
         return json_text(content).replace(f"{Path.cwd()}/", "") + "\n"
@@ -190,7 +190,7 @@ class RecordedRun:
 
     @cached_property
     def training_returns(self) -> pd.DataFrame:
-        """Mean returns while training: env steps of all tasks together (rows) x tasks; NaN before the first."""
+        """Mean returns while training: a row per env steps of all tasks together, a column per task."""
         points = self.scores.training_curve
         steps = pd.Index([float(point.env_steps) for point in points], name="env_steps")
         frame = pd.DataFrame([point.returns for point in points], steps, list(self.tasks), dtype=float)

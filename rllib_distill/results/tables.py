@@ -222,7 +222,7 @@ class CurveOptions(Schema):
         dict[str, str],
         BeforeValidator(_with_text_keys),
         Field(description="a mapping of rows to texts, e.g. {kl_2col: KL with 2 columns}"),
-    ] = {}
+    ] = Field(default_factory=dict)
     best_of: Texts = ()
 
 
@@ -230,11 +230,11 @@ class CurveTable:
     """Compares runs by their returns while they trained, over the env steps that all made; needs no experts.
 
     Attributes:
-        rows: A row for each that is shown, the largest area first. Columns: `label`; `place` among all rows in
-            the order of their settings; `runs`, one per seed; `seeds`, their number; `env_steps`, the mean
-            over the seeds; `area` and `final` return, means over the seeds, `area_std` and `final_std`;
-            `reached`, env steps to the threshold; `largest` absolute area of a seed; `least`, `most` and
-            `tried`: the areas, and the number, of the values that this row is the best of.
+        rows: The rows that are shown, the largest area first. Columns: `label`; `place` among all rows in the
+            order of their settings; `runs`, one per seed; `seeds`, their number; `env_steps`, the mean over
+            the seeds; `area` and `final` return, means over the seeds, `area_std` and `final_std`; `reached`,
+            env steps to the threshold; `largest` absolute area of a seed; `least`, `most` and `tried`: the
+            areas, and the number, of the values that this row is the best of.
         tasks: The names of the tasks.
         name: What tells the rows apart.
         options: What a person said.
@@ -250,7 +250,7 @@ class CurveTable:
 
         Raises:
             DistillError: As `score_frame`; or a run has no curve of a task, or made no env steps where areas
-                are taken; or a label is of no row, or of two; or `best_of` has what is no key, or all of them.
+                are taken; or a label is of no row, or of two; or `best_of` has what is no key, or all keys.
         """
         frame, self.tasks = score_frame(runs, keys), all_tasks(runs)
         _check_curves(runs, self.tasks)
@@ -323,8 +323,8 @@ class CurveTable:
     def _note(self) -> str:
         level, best_of = self.options.threshold, self.options.best_of
         notes = [
-            "Area under the curve: mean return per episode while training, of all tasks, over the env steps (of "
-            f"all tasks together) from {steps_text(self.options.from_env_steps)} to {steps_text(self._end)}; "
+            "Area under the curve: mean return per episode while training, of all tasks, over the env steps "
+            f"(of all tasks together) from {steps_text(self.options.from_env_steps)} to {steps_text(self._end)}; "
             "final return: the same over the last tenth of them. Means ± standard deviations over seeds."
         ]
         if level is not None:
