@@ -17,7 +17,7 @@ def nearest(name: str, known: Iterable[str], *, list_known: bool = True) -> str:
 
 
 def text_hint(value: object) -> str:
-    """Says that YAML reads 1e-3 as text, because the file looks right; empty unless `value` is such a text."""
+    """Says that YAML reads 1e-3 as text, as the file looks right; empty unless `value` is such a text."""
     if not isinstance(value, str):
         return ""
     try:

@@ -88,7 +88,7 @@ def validate(model: type[AnySchema], value: Any, where: str = "") -> AnySchema:
         errors = refusal.errors(include_url=False)
     error = min(errors, key=lambda error: error["type"] not in _UNKNOWN_KEY)
     message = _explained(model, value, error, errors, where)
-    raise DistillError(f"{where}: {message}" if where and error["loc"] else message)
+    raise DistillError(message if not where or message.startswith(f"{where} is ") else f"{where}: {message}")
 
 
 def _explained(
@@ -98,13 +98,9 @@ def _explained(
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, DistillError):
         return str(cause)
-    if kind in _UNKNOWN_KEY or (kind == "missing" and isinstance(loc[-1], str)):
-        place, known = _followed(value, loc[:-1])[0], list(_found(model, loc[:-1])[0].model_fields)
-        inside = f" in {place}" if place else ""
-        if kind == "missing":
-            return f"the key {loc[-1]!r} is missing{inside}. Known: {', '.join(known)}."
-        return f"unknown key {loc[-1]!r}{inside}. {nearest(str(loc[-1]), known)}"
-    parent, field, depth = _found(model, loc)
+    if loc[-1:] == ("[key]",) or kind in _UNKNOWN_KEY or (kind == "missing" and isinstance(loc[-1], str)):
+        return _explained_key(model, value, error)
+    _, field, depth = _found(model, loc)
     if cause is None and field is not None and field.description:
         (place, given), allowed = _followed(value, loc[:depth]), [field.description]
     else:  # each member of a union has its errors: the one that got furthest into the value tells most
@@ -112,7 +108,7 @@ def _explained(
         start = _followed(value, loc)[0]
         inside = [e for e in about if e[0] == start or e[0].startswith((f"{start}.", f"{start}["))]
         place, given, _ = max(inside, key=lambda e: len(e[0]))
-        allowed = [_allowed(parent, other) for other_place, _, other in about if other_place == place]
+        allowed = [_allowed(model, other) for other_place, _, other in about if other_place == place]
     name = place or where or "the value"
     if cause is not None:
         return f"{name} is {given!r}; {cause}"
@@ -120,9 +116,24 @@ def _explained(
     return f"{name} is {given!r}; it must be {' or '.join(dict.fromkeys(allowed))}.{hint}"
 
 
-def _allowed(parent: type[Schema], error: ErrorDetails) -> str:
+def _explained_key(model: type[Schema], value: Any, error: ErrorDetails) -> str:
+    kind, (*parents, key) = error["type"], error["loc"]
+    if key == "[key]":  # of a mapping that maps texts
+        *parents, key = parents
+        return f"the key {key!r} of {_followed(value, parents)[0]} is not text: write it in quotes."
+    place, known = _followed(value, parents)[0], _found(model, [*parents, key])[0].model_fields
+    inside = f" in {place}" if place else ""
+    if kind != "missing":
+        return f"unknown key {key!r}{inside}. {nearest(str(key), known)}"
+    description = known[str(key)].description
+    return f"the key {key!r} is missing{inside}{f'; it must be {description}' if description else ''}."
+
+
+def _allowed(model: type[Schema], error: ErrorDetails) -> str:
     if error["type"] == "model_type":
-        return f"a mapping with the keys {', '.join(parent.model_fields)}"
+        around, field, _ = _found(model, error["loc"])
+        expected = (_model_in(field.annotation) if field else None) or around
+        return f"a mapping with the keys {', '.join(expected.model_fields)}"
     known = _ALLOWED.get(error["type"])
     return known.format(**error.get("ctx", {})) if known else f"otherwise ({error['msg']})"
 
@@ -146,7 +157,9 @@ def _found(model: type[Schema], loc: Sequence[int | str]) -> tuple[type[Schema],
         if part in model.model_fields:
             field, depth = model.model_fields[str(part)], i
             inner = _model_in(field.annotation)
-            model, field = (inner, None) if inner and i < len(loc) else (model, field)
+            if inner is None or i == len(loc):
+                break
+            model, field = inner, None
     return model, field, depth
 
 

@@ -1,71 +1,20 @@
-"""Playing for scores, outside of RLlib: which policies can play, and how they play every task in parallel."""
+"""Playing for scores, outside of RLlib: one actor here, or many policies in parallel on Ray."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import ray
 import torch
 
-from rllib_distill.evaluation.policies import TrainedPolicies, Who
-from rllib_distill.experts import ExpertBank
+from rllib_distill.evaluation.policies import MakeActor
 from rllib_distill.sampling import EpisodeReturns
-from rllib_distill.sampling.actors import Actions, Actor, ExpertActor, RandomActor, ask
+from rllib_distill.sampling.actors import Actions, Actor, ask
 from rllib_distill.sampling.play import play_episodes, play_steps
 from rllib_distill.sampling.task_envs import TaskEnvs
 from rllib_distill.tasks import TaskSet
 
 _MOST_ENVS = 25  # side by side, per task
-
-
-class EvaluatedPolicy(Protocol):
-    """A policy that can play; it is small, travels to where the game is, and loads there what it needs."""
-
-    def actor(self, tasks: TaskSet, num_envs: int) -> Actor:
-        """Makes an actor for `tasks`, with `num_envs` environments of each."""
-
-
-@dataclass(frozen=True)
-class RandomPolicy:
-    """Uniformly random actions."""
-
-    def actor(self, tasks: TaskSet, num_envs: int) -> Actor:
-        """Makes an actor that draws from the actions of each task."""
-        return RandomActor({name: task.num_actions for name, task in tasks.items()})
-
-
-@dataclass(frozen=True)
-class ExpertPolicy:
-    """The experts of files, each on its own task.
-
-    Attributes:
-        paths: Maps each task to its expert's file.
-    """
-
-    paths: Mapping[str, str]
-
-    def actor(self, tasks: TaskSet, num_envs: int) -> Actor:
-        """Loads the experts of `tasks`, and makes an actor that asks them."""
-        experts = ExpertBank.load({task: self.paths[task] for task in tasks}, tasks)
-        return ExpertActor(lambda task, observations: experts.label(task, observations)[0])
-
-
-@dataclass(frozen=True)
-class CheckpointPolicy:
-    """The policies of a checkpoint, or others that learned beside them.
-
-    Attributes:
-        checkpoint: The checkpoint's folder.
-        who: Which of its policies play.
-    """
-
-    checkpoint: str
-    who: Who = "policies"
-
-    def actor(self, tasks: TaskSet, num_envs: int) -> Actor:
-        """Loads the policies of `tasks`, and makes an actor that asks them."""
-        return TrainedPolicies(self.checkpoint).actor(tasks, num_envs, self.who)
 
 
 def play(
@@ -112,34 +61,29 @@ def play(
 
 
 def play_in_parallel(
-    policies: Mapping[str, EvaluatedPolicy],
+    policies: Mapping[str, MakeActor],
     tasks: TaskSet,
     *,
-    num_episodes: int | None = None,
-    num_steps: int | None = None,
-    epsilon: float,
     seed: int,
     on_progress: Callable[[int, int], None] = lambda done, of: None,
+    **how: Any,
 ) -> dict[str, dict[str, EpisodeReturns]]:
     """Lets every policy play every task: one task of one policy is one Ray task, on one CPU.
 
     Args:
-        policies: Maps a name to the policy.
+        policies: Maps the name of a policy to what makes its actor.
         tasks: The tasks to play.
-        num_episodes: Episodes per policy and task.
-        num_steps: Steps per policy and task, instead of `num_episodes`: an epoch in one environment.
-        epsilon: Chance of a uniformly random legal action.
-        seed: The environments of a task start alike for every policy.
+        seed: Seeds environments and chance; the environments of a task start alike for every policy.
         on_progress: Is told how many of how many games are finished.
+        how: `epsilon`, and `num_episodes` or `num_steps`, as `play` takes them. Steps are an epoch in one
+            environment.
 
     Returns:
         Name of the policy -> task -> its episodes.
     """
     games = {
-        _play_remotely.remote(
-            policy, TaskSet({task: tasks[task]}), num_episodes, num_steps, epsilon, seed + i
-        ): (name, task)
-        for name, policy in policies.items()
+        _play_remotely.remote(make_actor, TaskSet({task: tasks[task]}), seed=seed + i, **how): (name, task)
+        for name, make_actor in policies.items()
         for i, task in enumerate(tasks)
     }
     done: dict[tuple[str, str], EpisodeReturns] = {}
@@ -153,23 +97,8 @@ def play_in_parallel(
 
 
 @ray.remote(num_cpus=1)
-def _play_remotely(
-    policy: EvaluatedPolicy,
-    tasks: TaskSet,
-    num_episodes: int | None,
-    num_steps: int | None,
-    epsilon: float,
-    seed: int,
-) -> Any:
+def _play_remotely(make_actor: MakeActor, tasks: TaskSet, **how: Any) -> Any:
     torch.set_num_threads(1)
-    num_envs = 1 if num_episodes is None else min(num_episodes, _MOST_ENVS)
-    scores = play(
-        tasks,
-        policy.actor(tasks, num_envs),
-        num_envs=num_envs,
-        num_episodes=num_episodes,
-        num_steps=num_steps,
-        epsilon=epsilon,
-        seed=seed,
-    )
-    return next(iter(scores.values()))
+    num_envs = min(how.get("num_episodes") or 1, _MOST_ENVS)
+    (played,) = play(tasks, make_actor(tasks, num_envs), num_envs=num_envs, **how).values()
+    return played

@@ -1,6 +1,6 @@
-"""The policies in a checkpoint, without rebuilding the algorithm that made them."""
+"""Policies that can be evaluated: random play, experts, and those of a checkpoint without its algorithm."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,15 +11,44 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from rllib_distill.algorithms.common.multi_task_algorithm import MODULES_FOLDER
 from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
 from rllib_distill.errors import DistillError
+from rllib_distill.experts import ExpertBank
 from rllib_distill.files import newest_checkpoint
-from rllib_distill.sampling.actors import Actor, JointActor, ModuleActor, module_forward
+from rllib_distill.sampling.actors import (
+    Actor,
+    ExpertActor,
+    JointActor,
+    ModuleActor,
+    RandomActor,
+    module_forward,
+)
 from rllib_distill.sampling.policy_actor import PolicyActor
 from rllib_distill.sampling.runner_actors import PolicyRunnerActors
+from rllib_distill.tasks import TaskSet
 
 _ALGORITHM_FILE = "class_and_ctor_args.pkl"
 
 Who = Literal["policies", "experts", "distilled"]
 """Who acts: the tasks' policies, the experts that learned beside them, or the distilled policy."""
+
+MakeActor = Callable[[TaskSet, int], Actor]
+"""Makes an actor for tasks, with so many environments of each. It is small, travels to where the game is, and
+loads there what it needs."""
+
+
+def random_actor(tasks: TaskSet, num_envs: int) -> Actor:
+    """Makes an actor of uniformly random actions."""
+    return RandomActor({name: task.num_actions for name, task in tasks.items()})
+
+
+def expert_actor(paths: Mapping[str, str], tasks: TaskSet, num_envs: int) -> Actor:
+    """Makes an actor of experts, each for its own task; `paths` maps tasks to the experts' files."""
+    experts = ExpertBank.load({task: paths[task] for task in tasks}, tasks)
+    return ExpertActor(lambda task, observations: experts.label(task, observations)[0])
+
+
+def checkpoint_actor(checkpoint: str, who: Who, tasks: TaskSet, num_envs: int) -> Actor:
+    """Makes an actor of a checkpoint's policies, or of others that learned beside them."""
+    return TrainedPolicies(checkpoint).actor(tasks, num_envs, who)
 
 
 class TrainedPolicies:

@@ -5,6 +5,7 @@ import math
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -13,15 +14,15 @@ import pandas as pd
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_distill.algorithms.common.expert_config import ExpertConfig
-from rllib_distill.evaluation.play import (
-    CheckpointPolicy,
-    EvaluatedPolicy,
-    ExpertPolicy,
-    RandomPolicy,
-    play_in_parallel,
-)
+from rllib_distill.evaluation.play import play_in_parallel
 from rllib_distill.evaluation.plots import learning_curves_png
-from rllib_distill.evaluation.policies import TrainedPolicies
+from rllib_distill.evaluation.policies import (
+    MakeActor,
+    TrainedPolicies,
+    checkpoint_actor,
+    expert_actor,
+    random_actor,
+)
 from rllib_distill.evaluation.scores import (
     DISTILLED,
     EXPERT,
@@ -259,15 +260,15 @@ def make_report(
     trained = TrainedPolicies(checkpoint)
     config, folder = trained.config, str(checkpoint.resolve())
     epsilon = config.evaluation_epsilon if epsilon is None else epsilon
-    policies: dict[str, EvaluatedPolicy] = {RANDOM: RandomPolicy()}
+    policies: dict[str, MakeActor] = {RANDOM: random_actor}
     if config.expert_modules:
-        policies[EXPERT] = CheckpointPolicy(folder, "experts")
+        policies[EXPERT] = partial(checkpoint_actor, folder, "experts")
     elif isinstance(config, ExpertConfig):
         config.load_experts()  # raises what is wrong with them, here rather than far away
-        policies[EXPERT] = ExpertPolicy(dict(cast(Mapping[str, str], config.expert_paths)))
-    policies[STUDENT if EXPERT in policies else POLICY] = CheckpointPolicy(folder)
+        policies[EXPERT] = partial(expert_actor, dict(cast(Mapping[str, str], config.expert_paths)))
+    policies[STUDENT if EXPERT in policies else POLICY] = partial(checkpoint_actor, folder, "policies")
     if config.evaluates_distilled:
-        policies[DISTILLED] = CheckpointPolicy(folder, "distilled")
+        policies[DISTILLED] = partial(checkpoint_actor, folder, "distilled")
     scores = play_in_parallel(
         policies,
         config.task_set,

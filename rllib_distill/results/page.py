@@ -19,15 +19,10 @@ from rllib_distill.schema import Schema, validate
 
 
 class Section(CurveOptions):
-    """A section of a page: what is said above its table, and which runs are compared how.
+    """A section of a page, see `read_page`: what is said above its table, and which runs are compared how.
 
-    Attributes:
-        title: The title of the section.
-        text: Markdown above the table.
-        runs: Files of runs or patterns of them, relative to the page's file.
-        rows: Settings; each combination of their values is a row. Stability has none: its rows are tasks.
-        kind: `scores` compares students with experts, `stability` with teachers that learned beside them;
-            `curves` compares any runs by their returns while they trained, and only it has `CurveOptions`.
+    The kind `scores` compares students with experts, `stability` with teachers that learned beside them (its
+    rows are tasks), and `curves` any runs by their returns while they trained; only it has `CurveOptions`.
     """
 
     title: str

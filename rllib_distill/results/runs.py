@@ -170,16 +170,9 @@ class RecordedRun:
         return all(scores.expert is not None for scores in self.scores.tasks.values())
 
     def setting(self, key: str) -> Any:
-        """Looks up what the run was configured with.
-
-        Args:
-            key: `algorithm`, or a key of the config; `network.type` reaches inside.
-
-        Returns:
-            The value; None where there is no such setting.
-        """
-        value: Any = self.scores.algorithm if key == "algorithm" else self.scores.config
-        for part in () if key == "algorithm" else key.split("."):
+        """Looks up `algorithm` or a setting of the config, such as `network.type`; None if it is missing."""
+        value: Any = {**self.scores.config, "algorithm": self.scores.algorithm}
+        for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
         return value
 
@@ -282,15 +275,9 @@ def mean_return(curve: pd.Series, start: float, end: float) -> float:
 
 
 def first_reach(curve: pd.Series, level: float, end: float) -> float:
-    """Finds when a curve first is at a level or above.
+    """Finds the env step, up to `end`, at which a curve first is at a level; infinity where there is none.
 
-    Args:
-        curve: Env steps -> mean return.
-        level: The mean over 5 points in a row (all, if there are fewer) must be at least that.
-        end: The last step that counts.
-
-    Returns:
-        The step of the last of those points; infinity where there are none.
+    There the mean over the last 5 points (all, if there are fewer) is at least that level.
     """
     width = min(_WINDOW, len(curve))
     means = np.lib.stride_tricks.sliding_window_view(curve, width).mean(axis=1)

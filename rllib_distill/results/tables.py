@@ -35,13 +35,7 @@ _STABILITY_NOTE = (
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], num_names: int) -> str:
-    """Writes a table.
-
-    Args:
-        header: The names of the columns.
-        rows: Texts, one for each column.
-        num_names: How many columns at the left are names; what follows are numbers, aligned to the right.
-    """
+    """Writes a table whose columns are `num_names` names, then numbers, which are aligned to the right."""
     rule = ["---" if i < num_names else "---:" for i in range(len(header))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
 
@@ -145,29 +139,19 @@ def stability_frame(runs: Sequence[RecordedRun]) -> pd.DataFrame:
     """
     frame = score_frame(runs, ())
     for name, who in (("student_curve", "student"), ("teacher_curve", "experts")):
-        curves = [run.evaluated(who, task) for run, task in zip(frame["run"], frame["task"], strict=True)]
-        for run, task, curve in zip(frame["run"], frame["task"], curves, strict=True):
-            if curve.empty:
-                raise DistillError(
-                    f"{run.path.name} has no evaluations of {task!r} with an expert that learns: "
-                    "train with experts: online and an evaluation_interval."
-                )
+        curves = [row.run.evaluated(who, row.task) for row in frame.itertuples()]
         frame[name] = pd.Series(curves, dtype=object)
+    for row in frame.itertuples():
+        if row.student_curve.empty or row.teacher_curve.empty:
+            raise DistillError(
+                f"{row.run.path.name} has no evaluations of {row.task!r} with an expert that learns: "
+                "train with experts: online and an evaluation_interval."
+            )
     return frame
 
 
 def stability_table(runs: Sequence[RecordedRun]) -> str:
-    """Compares how steady students and their learning teachers were.
-
-    Args:
-        runs: As `stability_frame` takes them.
-
-    Returns:
-        The table, and a note on how to read it.
-
-    Raises:
-        DistillError: As `stability_frame`.
-    """
+    """Compares how steady students and their learning teachers were; arguments as `stability_frame`."""
     frame = stability_frame(runs)
     frame["student_std"] = frame["student_curve"].map(_late_deviation)
     frame["teacher_std"] = frame["teacher_curve"].map(_late_deviation)
@@ -190,7 +174,11 @@ def stability_table(runs: Sequence[RecordedRun]) -> str:
 
 def _late_deviation(curve: pd.Series) -> float:
     """Returns the standard deviation over the second half of training."""
-    return float(curve[curve.index >= curve.index[-1] / 2].std(ddof=0))
+    return _deviation(curve[curve.index >= curve.index[-1] / 2])
+
+
+def _deviation(values: pd.Series) -> float:
+    return float(values.std(ddof=0))
 
 
 def _with_text_keys(labels: Any) -> Any:
@@ -299,18 +287,21 @@ class CurveTable:
             final=[mean_return(curve, last_tenth, end) for curve in curves],
             reached=[math.inf if level is None else first_reach(curve, level, end) for curve in curves],
         )
-        grouped = seeds.groupby(keys, sort=False)
-        rows = grouped.agg(
-            runs=("run", list),
-            seeds=("run", "size"),
-            env_steps=("env_steps", "mean"),
-            area=("area", "mean"),
-            final=("final", "mean"),
-            reached=("reached", "median"),
-            largest=("area", lambda areas: areas.abs().max()),
-        ).reset_index()
-        deviations = grouped[["area", "final"]].std(ddof=0).reset_index()
-        rows["area_std"], rows["final_std"] = deviations["area"], deviations["final"]
+        rows = (
+            seeds.groupby(keys, sort=False)
+            .agg(
+                runs=("run", list),
+                seeds=("run", "size"),
+                env_steps=("env_steps", "mean"),
+                area=("area", "mean"),
+                area_std=("area", _deviation),
+                final=("final", "mean"),
+                final_std=("final", _deviation),
+                reached=("reached", "median"),
+                largest=("area", lambda areas: max(map(abs, areas))),
+            )
+            .reset_index()
+        )
         rows["label"] = _labels(rows[keys].agg(", ".join, axis=1), options.labels)
         choices = rows.groupby([key for key in keys if key not in options.best_of], sort=False)
         rows["place"] = choices.ngroup()
@@ -322,10 +313,11 @@ class CurveTable:
 
     def _note(self) -> str:
         level, best_of = self.options.threshold, self.options.best_of
+        start = steps_text(self.options.from_env_steps)
         notes = [
             "Area under the curve: mean return per episode while training, of all tasks, over the env steps "
-            f"(of all tasks together) from {steps_text(self.options.from_env_steps)} to {steps_text(self._end)}; "
-            "final return: the same over the last tenth of them. Means ± standard deviations over seeds."
+            f"(of all tasks together) from {start} to {steps_text(self._end)}; final return: the same over "
+            "the last tenth of them. Means ± standard deviations over seeds."
         ]
         if level is not None:
             notes.append(

@@ -9,8 +9,7 @@ from ray import cloudpickle
 
 from rllib_distill.algorithms.common.multi_task_config import MultiTaskConfig
 from rllib_distill.evaluation import make_report, play
-from rllib_distill.evaluation.play import CheckpointPolicy, RandomPolicy
-from rllib_distill.evaluation.policies import TrainedPolicies
+from rllib_distill.evaluation.policies import TrainedPolicies, checkpoint_actor, random_actor
 from rllib_distill.sampling import EpisodeReturns
 from rllib_distill.sampling.runner_actors import PolicyRunnerActors
 
@@ -100,7 +99,7 @@ def test_that_the_distilled_policy_plays_every_task_and_draws_where_training_did
 def test_that_policies_with_a_memory_play_whole_games(checkpoint):
     """A pole that is pushed to one side falls in about ten steps."""
     tasks = TrainedPolicies(checkpoint()).config.task_set
-    actor = CheckpointPolicy(str(checkpoint())).actor(tasks, 2)
+    actor = checkpoint_actor(str(checkpoint()), "policies", tasks, 2)
     scores = play(tasks, actor, num_envs=2, num_episodes=5, epsilon=0.0, seed=0)
     assert all(8 <= episode <= 13 for played in scores.values() for episode in played.returns)
 
@@ -108,12 +107,12 @@ def test_that_policies_with_a_memory_play_whole_games(checkpoint):
 def test_that_a_report_has_the_distilled_policy_and_the_variant(checkpoint, monkeypatch):
     def play_nothing(policies, tasks, **_):
         returns = {task: EpisodeReturns(task, (1.0,), (1,)) for task in tasks}
-        assert policies == {
-            "random": RandomPolicy(),
-            "policy": CheckpointPolicy(str(folder)),
-            "distilled": CheckpointPolicy(str(folder), "distilled"),
+        assert policies.pop("random") is random_actor
+        assert {name: make_actor.args for name, make_actor in policies.items()} == {
+            "policy": (str(folder), "policies"),
+            "distilled": (str(folder), "distilled"),
         }
-        return dict.fromkeys(policies, returns)
+        return dict.fromkeys(["random", *policies], returns)
 
     monkeypatch.setattr("rllib_distill.evaluation.report.play_in_parallel", play_nothing)
     folder = checkpoint().resolve()

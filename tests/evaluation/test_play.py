@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rllib_distill.evaluation.play import RandomPolicy, play, play_in_parallel
+from rllib_distill.evaluation.play import play, play_in_parallel
+from rllib_distill.evaluation.policies import random_actor
 from rllib_distill.tasks import TaskSet
 
 
@@ -13,7 +14,7 @@ def tasks():
 
 
 def play_randomly(tasks, seed, epsilon=0.0):
-    actor = RandomPolicy().actor(tasks, 4)
+    actor = random_actor(tasks, 4)
     return play(tasks, actor, num_envs=4, num_episodes=10, epsilon=epsilon, seed=seed)
 
 
@@ -29,7 +30,7 @@ def test_that_a_seed_decides_everything(tasks):
 
 
 def test_that_an_epoch_is_what_ends_in_so_many_steps(tasks):
-    actor = RandomPolicy().actor(tasks, 1)
+    actor = random_actor(tasks, 1)
     scores = play(tasks, actor, num_envs=1, num_steps=200, epsilon=0.0, seed=0)
     for played in scores.values():
         assert played.finished and played.env_steps() == 200
@@ -57,13 +58,13 @@ def test_that_playing_in_parallel_is_playing():
     tasks = TaskSet.from_config({"pole": "CartPole-v1"})
     options = {"num_episodes": 5, "epsilon": 0.01, "seed": 3}
     heard = []
-    policies = {"random": RandomPolicy(), "another": RandomPolicy()}
+    policies = {"random": random_actor, "another": random_actor}
     scores = play_in_parallel(
         policies, tasks, **options, on_progress=lambda *progress: heard.append(progress)
     )
     assert heard == [(0, 2), (1, 2), (2, 2)]
     assert list(scores) == ["random", "another"]
-    alone = play(tasks, RandomPolicy().actor(tasks, 5), num_envs=5, **options)
+    alone = play(tasks, random_actor(tasks, 5), num_envs=5, **options)
     assert scores["random"] == scores["another"] == alone
 
 
@@ -71,5 +72,5 @@ def test_that_playing_in_parallel_is_playing():
 def test_that_epochs_are_played_in_one_environment():
     tasks = TaskSet.from_config({"pole": "CartPole-v1"})
     options = {"num_steps": 90, "epsilon": 0.0, "seed": 3}
-    scores = play_in_parallel({"random": RandomPolicy()}, tasks, **options)
-    assert scores["random"] == play(tasks, RandomPolicy().actor(tasks, 1), num_envs=1, **options)
+    scores = play_in_parallel({"random": random_actor}, tasks, **options)
+    assert scores["random"] == play(tasks, random_actor(tasks, 1), num_envs=1, **options)
