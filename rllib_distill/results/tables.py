@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from rllib_distill.errors import DistillError, nearest
 from rllib_distill.evaluation.scores import Measure, geometric_mean, share_of_expert
@@ -189,9 +189,10 @@ def _with_text_keys(labels: Any) -> Any:
 Texts = Annotated[
     tuple[str, ...],
     BeforeValidator(lambda texts: [texts] if isinstance(texts, str) else texts),
+    AfterValidator(lambda texts: tuple(dict.fromkeys(texts))),
     Field(description="a text or a list of texts"),
 ]
-"""What may be written as one text or as a list of them."""
+"""What may be written as one text or as a list of them; each counts once."""
 
 
 class CurveOptions(Schema):
@@ -377,7 +378,7 @@ def _labels(labels: pd.Series, nicer: dict[str, str]) -> pd.Series:
     for label in nicer:
         if label not in set(labels):
             raise DistillError(f"labels has {label!r}, which is no row. {nearest(label, labels)}")
-    named = labels.replace(nicer)
+    named = labels.map(lambda label: nicer.get(label, label))
     if named.duplicated().any():
         raise DistillError(f"labels is {nicer!r}, so that two rows are called the same; name them apart.")
     return named
