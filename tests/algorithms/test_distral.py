@@ -8,7 +8,7 @@ import torch
 
 from rllib_distill import Distral
 from rllib_distill.errors import DistillError
-from rllib_distill.evaluation.trained_policies import TrainedPolicies
+from rllib_distill.evaluation.policies import TrainedPolicies
 from rllib_distill.tasks.two_rooms import TwoRoomsEnv
 from tests.algorithms.distral_tasks import TASKS, distral, learner_and_sample, soft_q, tabular
 

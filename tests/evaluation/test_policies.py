@@ -8,9 +8,10 @@ import torch
 from ray.rllib.core.columns import Columns
 
 from rllib_distill.algorithms.policy_distillation import PolicyDistillationConfig
+from rllib_distill.errors import DistillError
 from rllib_distill.evaluation import make_report
-from rllib_distill.evaluation.expected_returns import note_expected_returns
-from rllib_distill.evaluation.trained_policies import TrainedPolicies
+from rllib_distill.evaluation.policies import TrainedPolicies
+from rllib_distill.evaluation.report import note_expected_returns
 from rllib_distill.experts import Expert, ExpertInfo
 from rllib_distill.networks import build_network
 from rllib_distill.replay.fragment import TASKS
@@ -72,7 +73,7 @@ def test_that_a_report_compares_a_student_with_the_experts_that_learned(algo_and
     """And their files, which know no return yet, are told it; here is one of the right shape."""
     _, checkpoint = algo_and_checkpoint
     report = make_report(checkpoint, episodes=2, epsilon=0.0)
-    assert report.board.players == ("random", "expert", "student")
+    assert report.board.policies == ("random", "expert", "student")
     assert json.loads(report.to_json())["evaluations"] == []
 
     task = TrainedPolicies(checkpoint).config.task_set["breakout"]
@@ -82,3 +83,11 @@ def test_that_a_report_compares_a_student_with_the_experts_that_learned(algo_and
     note_expected_returns(tmp_path, report)
     known = Expert.load(tmp_path / "breakout.safetensors").info.expected_return
     assert known["mean"] == report.board.mean("expert", "breakout") and known["episodes"] == 2
+
+
+def test_that_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
+    with pytest.raises(DistillError, match="Cannot read the checkpoint"):
+        TrainedPolicies(tmp_path)
+    (tmp_path / "class_and_ctor_args.pkl").write_bytes(b"\x80\x04garbage")
+    with pytest.raises(DistillError, match="not a whole checkpoint"):
+        TrainedPolicies(tmp_path)

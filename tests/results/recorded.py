@@ -6,8 +6,10 @@ from rllib_distill.evaluation.report import FORMAT
 
 
 def score(mean, **more):
-    """What a player scored in 4 episodes that all went alike."""
-    return {"episodes": 4, "mean": mean, "std": 0.0, "min": mean, "max": mean, **more}
+    """What a policy scored in 4 episodes that all went alike."""
+    mean = float(mean)
+    alike = {"mean": mean, "std": 0.0, "min": mean, "max": mean}
+    return {"episodes": 4, "env_steps": 40, **alike, "mean_length": 10.0, **more}
 
 
 def run(scores, seed=0, algorithm="ActorMimic", measure="ratio", evaluations=(), curve=None, **config):
@@ -71,3 +73,10 @@ def save(folder, **runs):
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in runs.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def distral(variant, steps, seed=0, **returns):
+    """A run of Distral with those training returns."""
+    scores = {task: (0.0, 1.0) for task in returns}
+    curve = training_curve(steps, **returns)
+    return run(scores, seed=seed, algorithm="Distral", variant=variant, curve=curve)
