@@ -159,7 +159,11 @@ def state_values(policy, rewards):
     return values
 
 
-OBJECTIVES = [("expected_entropy_regularised", 0.0), ("expected_entropy_regularised", 0.8), ("kickstarting", 0.8)]
+OBJECTIVES = [
+    ("expected_entropy_regularised", 0.0),
+    ("expected_entropy_regularised", 0.8),
+    ("kickstarting", 0.8),
+]
 
 
 @pytest.mark.parametrize(("objective", "rl_coeff"), OBJECTIVES)
