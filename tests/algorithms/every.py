@@ -1,6 +1,6 @@
 """A small config of every algorithm of the registry, and all that a training's state consists of, as hashes.
 
-Run as a program, it restores checkpoints and prints their hashes: `python -m tests.algorithms.every PATH ...`.
+As a program it restores checkpoints and prints their hashes: `python -m tests.algorithms.every PATH ...`.
 """
 
 import hashlib

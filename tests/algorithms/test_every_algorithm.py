@@ -11,7 +11,7 @@ import pytest
 from ray.rllib.callbacks.callbacks import RLlibCallback
 
 from rllib_distill.errors import DistillError
-from rllib_distill.registry import ALGORITHMS, algorithm_class
+from rllib_distill.registry import ALGORITHMS
 from tests.algorithms.every import OWN, TASKS, config_of, from_learners, state_of, train, weights
 from tests.sampling.counting_env import save_random_experts
 
