@@ -3,27 +3,12 @@
 import copy
 import pickle
 import time
-from math import prod
 
 import pytest
 import torch
-from torch import nn
 
 from rllib_distill.errors import DistillError
 from rllib_distill.networks import StackedNetworks, build_network
-
-
-class MyTorso(nn.Module):
-    """A user's own: no ReLU, and layers in another order than they are used in."""
-
-    def __init__(self, observation_shape):
-        super().__init__()
-        self.second, self.first = nn.Linear(5, 5), nn.Linear(prod(observation_shape), 5)
-        self.feature_size = 5
-
-    def forward(self, observations):
-        return self.second(self.first(observations.flatten(1)).tanh()).sin()
-
 
 MLP = {"type": "mlp", "hiddens": [8, 5]}
 MEMORY = MLP | {"lstm": 6}
@@ -38,7 +23,7 @@ EVERY_TORSO = {
     "linear": ({"type": "linear"}, (3, 2)),
     "controller": (MLP | {"controller": 7}, (3,)),
     "tabular": ({"type": "tabular"}, (7,)),
-    "a user's own": ({"type": f"{__name__}:MyTorso"}, (3, 2)),
+    "a user's own": ({"type": "tests.networks.my_torso:MyTorso"}, (3, 2)),
 }
 each_torso = pytest.mark.parametrize("torso", EVERY_TORSO)
 WITH_AND_WITHOUT_LSTM = EVERY_TORSO | {
