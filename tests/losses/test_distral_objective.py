@@ -1,7 +1,7 @@
 """The losses descend Distral's objective: their gradient is that of equation (1), worked out exactly.
 
-Two tasks are so small that the objective is worked out by dynamic programming, and what the losses expect by a
-sum over all trajectories: neither knows of the other.
+Two tasks are so small that the objective is worked out by dynamic programming, and what the losses expect by
+a sum over all trajectories: neither knows of the other.
 """
 
 from collections.abc import Callable
