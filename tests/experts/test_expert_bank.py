@@ -94,13 +94,15 @@ def test_a_recurrent_experts_state_goes_from_one_label_to_the_next(
 
 
 @pytest.mark.filterwarnings("error")
-def test_labels_of_arrays_and_tensors_agree_and_read_only_arrays_are_taken(make_experts, tasks, observations):
+def test_labels_of_arrays_and_tensors_agree_and_read_only_arrays_are_taken(
+    make_experts, tasks, observations, is_first
+):
     bank = ExpertBank(make_experts(), tasks)
-    array = observations.numpy().copy()
-    array.flags.writeable = False  # as arrays from Ray's object store are
-    for from_array, from_tensor in zip(
-        bank.label("breakout", array), bank.label("breakout", observations), strict=True
-    ):
+    arrays = observations.numpy().copy(), is_first.numpy().copy()
+    for array in arrays:
+        array.flags.writeable = False  # as arrays from Ray's object store are
+    label = bank.label("breakout", arrays[0], None, arrays[1])
+    for from_array, from_tensor in zip(label, bank.label("breakout", observations), strict=True):
         np.testing.assert_array_equal(from_array, from_tensor)
 
 
