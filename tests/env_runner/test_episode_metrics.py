@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.sampling.counting_env import return_of
+from tests.env_runner.counting_env import return_of
 
 
 def by_task(samples):

@@ -7,7 +7,7 @@ from gymnasium.vector import SyncVectorEnv
 from rllib_distill.env_runner.actors import PolicyActor
 from rllib_distill.env_runner.task_envs import TaskEnvs
 from rllib_distill.tasks import TaskSet
-from tests.sampling.counting_env import NAMED_TASKS, NamedEnv
+from tests.env_runner.counting_env import NAMED_TASKS, NamedEnv
 
 SPACES = TaskSet.from_config(NAMED_TASKS).shared()
 TASKS = tuple(NAMED_TASKS)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rllib_distill.replay.replay_buffer import Ring
-from tests.sampling.worlds import COLUMNS, NEXT_STEP, SAME_STEP, World, check_rows
+from tests.replay.worlds import COLUMNS, NEXT_STEP, SAME_STEP, World, check_rows
 
 MODES = pytest.mark.parametrize("mode", [SAME_STEP, NEXT_STEP])
 

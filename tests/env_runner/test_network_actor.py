@@ -8,7 +8,7 @@ from gymnasium.vector import AutoresetMode
 from rllib_distill.env_runner.actors import ask
 from rllib_distill.env_runner.play import play_episodes
 from rllib_distill.replay.batch import Trajectories
-from tests.sampling.toy_policies import SPACES, STATE_SIZE, TASKS, ToyPolicies, make_actor, make_envs
+from tests.env_runner.toy_policies import SPACES, STATE_SIZE, TASKS, ToyPolicies, make_actor, make_envs
 
 MODES = pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
 B = 3

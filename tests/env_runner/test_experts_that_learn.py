@@ -6,9 +6,9 @@ import torch
 
 from rllib_distill.algorithms.policy_distillation import PolicyDistillationConfig
 from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
-from tests.sampling.conftest import NETWORK
-from tests.sampling.counting_env import NAMED_TASKS as TASKS
-from tests.sampling.test_multi_task_env_runner import greedy_by_hand
+from tests.env_runner.conftest import NETWORK
+from tests.env_runner.counting_env import NAMED_TASKS as TASKS
+from tests.env_runner.test_multi_task_env_runner import greedy_by_hand
 
 
 @pytest.fixture

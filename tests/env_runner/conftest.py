@@ -5,7 +5,7 @@ import pytest
 from rllib_distill.algorithms.actor_mimic import ActorMimicConfig
 from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQNConfig
 from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
-from tests.sampling.counting_env import NAMED_TASKS, save_random_experts
+from tests.env_runner.counting_env import NAMED_TASKS, save_random_experts
 
 NETWORK = {"type": "mlp", "hiddens": [8]}
 

@@ -9,9 +9,9 @@ from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQNConfig
 from rllib_distill.env_runner.actors import PolicyRunnerActors
 from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
 from rllib_distill.replay.batch import Trajectories
-from tests.sampling.conftest import NETWORK
-from tests.sampling.counting_env import NAMED_TASKS, check_fragment
-from tests.sampling.toy_policies import SPACES, STATE_SIZE, TASKS, ToyPolicies
+from tests.env_runner.conftest import NETWORK
+from tests.env_runner.counting_env import NAMED_TASKS, check_fragment
+from tests.env_runner.toy_policies import SPACES, STATE_SIZE, TASKS, ToyPolicies
 
 
 class ToyModules(MultiRLModule):

@@ -10,9 +10,9 @@ from rllib_distill.algorithms.policy_distillation import PolicyDistillationConfi
 from rllib_distill.env_runner.labels import Labels
 from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
 from rllib_distill.replay.fragment import Fragment
-from tests.sampling.conftest import NETWORK
-from tests.sampling.counting_env import NAMED_TASKS, check_fragment
-from tests.sampling.test_multi_task_env_runner import greedy_by_hand
+from tests.env_runner.conftest import NETWORK
+from tests.env_runner.counting_env import NAMED_TASKS, check_fragment
+from tests.env_runner.test_multi_task_env_runner import greedy_by_hand
 
 T, B = 5, 2
 

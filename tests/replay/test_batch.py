@@ -9,7 +9,7 @@ from rllib_distill.replay.batch import Trajectories
 from rllib_distill.replay.fragment import Fragment
 from rllib_distill.replay.fragment_queue import FragmentQueue
 from rllib_distill.tasks import SharedSpaces
-from tests.sampling.worlds import NEXT_STEP, SAME_STEP, World
+from tests.replay.worlds import NEXT_STEP, SAME_STEP, World
 
 MODES = pytest.mark.parametrize("mode", [SAME_STEP, NEXT_STEP])
 SPACES = SharedSpaces(  # tasks a and b observe 3 numbers of 4

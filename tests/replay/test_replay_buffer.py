@@ -8,7 +8,7 @@ import pytest
 from rllib_distill.errors import DistillError
 from rllib_distill.replay.fragment import Fragment
 from rllib_distill.replay.replay_buffer import TaskReplay
-from tests.sampling.worlds import COLUMNS, NEXT_STEP, SAME_STEP, World, check_rows
+from tests.replay.worlds import COLUMNS, NEXT_STEP, SAME_STEP, World, check_rows
 
 
 def filled(mode=SAME_STEP, *, sources=2, capacity=120, fragments=4, seed=7, dtype=np.uint8):

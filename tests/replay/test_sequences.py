@@ -7,8 +7,8 @@ import torch
 from rllib_distill.replay.batch import Trajectories
 from rllib_distill.replay.fragment import Fragment
 from rllib_distill.replay.replay_buffer import SequenceReplay
-from tests.sampling.test_trajectories import SPACES
-from tests.sampling.worlds import NEXT_STEP, SAME_STEP, World
+from tests.replay.test_trajectories import SPACES
+from tests.replay.worlds import NEXT_STEP, SAME_STEP, World
 
 MODES = pytest.mark.parametrize("mode", [SAME_STEP, NEXT_STEP])
 STEPS, B = 5, 3

@@ -12,8 +12,8 @@ from rllib_distill.env_runner.task_envs import EpisodeReturns
 from rllib_distill.experts import ExpertBank
 from rllib_distill.replay.fragment import TASKS as TASKS_COLUMN
 from rllib_distill.tasks import TaskSet
-from tests.sampling.counting_env import NAMED_TASKS as TASKS
-from tests.sampling.counting_env import check_fragment, return_of
+from tests.env_runner.counting_env import NAMED_TASKS as TASKS
+from tests.env_runner.counting_env import check_fragment, return_of
 
 SIZES = {"short": 2, "long": 4}
 

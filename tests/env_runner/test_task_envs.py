@@ -8,7 +8,7 @@ from rllib_distill.env_runner.play import play_episodes
 from rllib_distill.env_runner.task_envs import TaskEnvs
 from rllib_distill.replay.fragment import Fragment
 from rllib_distill.tasks import MinAtarVectorEnv
-from tests.sampling.counting_env import CountingEnv, check_fragment, return_of
+from tests.env_runner.counting_env import CountingEnv, check_fragment, return_of
 
 MODES = pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
 

@@ -6,7 +6,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rllib_distill.env_runner.actors import Behaviour
 from rllib_distill.env_runner.task_envs import TaskEnvs
-from tests.sampling.counting_env import CountingEnv
+from tests.env_runner.counting_env import CountingEnv
 
 MODES = pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
 STUDENT, EXPERT = 0, 1  # each takes the action of its number
