@@ -114,6 +114,7 @@ class Ring:
             self._columns["is_first"][first % self.rows] = True
         self.head += len(fragment)
         newest = self.head % self.rows
+        self._forget_final_observations(slice(newest, newest + 1))
         self._columns["frames"][newest] = fragment.frames[-1]
         self._columns["steps_since_reset"][newest] = fragment.steps_since_reset[-1]
         self._columns["is_first"][newest] = fragment.is_first[-1]
@@ -252,12 +253,8 @@ class Ring:
 
     def _forget_final_observations(self, overwritten: slice) -> None:
         if self._final_observations:
-            rows = range(overwritten.start, overwritten.stop)
-            self._final_observations = {
-                index: observation
-                for index, observation in self._final_observations.items()
-                if index // self.num_envs not in rows
-            }
+            for index in range(overwritten.start * self.num_envs, overwritten.stop * self.num_envs):
+                self._final_observations.pop(index, None)
 
     # -- checkpoints ---------------------------------------------------------------------------------------
 
