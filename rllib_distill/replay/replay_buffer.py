@@ -109,7 +109,7 @@ class Ring:
                 self._columns[name][rows] = column[steps]
         for (t, b), observation in fragment.final_observations.items():
             if t >= skipped:
-                self._final_observations[(first + t) % self.rows * self.num_envs + b] = observation
+                self._final_observations[(first + t) % self.rows * self.num_envs + b] = observation.copy()
         if begins_anew and not skipped:
             self._columns["is_first"][first % self.rows] = True
         self.head += len(fragment)
@@ -119,7 +119,8 @@ class Ring:
         self._columns["steps_since_reset"][newest] = fragment.steps_since_reset[-1]
         self._columns["is_first"][newest] = fragment.is_first[-1]
         self._columns["valid"][newest] = False
-        self._starts[first] = Start(fragment.state, fragment.is_first[0])
+        # Copies: a part of what Ray's object store lent would keep the whole fragment there.
+        self._starts[first] = Start(fragment.state.copy(), fragment.is_first[0].copy())
         while self._starts and (time := next(iter(self._starts))) < self._oldest:
             del self._starts[time]
 
