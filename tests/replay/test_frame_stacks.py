@@ -1,4 +1,4 @@
-"""Stacks of frames from the replay memory against those that a real game gave, frame for frame."""
+"""Stacks of frames from the replay buffer against those that a real game gave, frame for frame."""
 
 import numpy as np
 import pytest
@@ -74,9 +74,9 @@ def test_that_drawn_stacks_are_those_that_the_game_gave(frame_stack, max_frames)
         np.testing.assert_array_equal(ring.take("terminations", index), terminations)
         goes_on = ~terminations
         np.testing.assert_array_equal(ring.take("next_observations", index)[goes_on], next_stacks[goes_on])
-        drawn = ring.draw(2000, np.random.default_rng(0))
+        drawn = ring.draw_rows(2000, np.random.default_rng(0))
         assert set(drawn) <= set(index)
-    assert len(index) == 40 * NUM_ENVS  # the memory is full, and all of it was checked
+    assert len(index) == 40 * NUM_ENVS  # the ring is full, and all of it was checked
 
 
 def test_that_a_stack_never_reaches_over_a_gap():
@@ -87,7 +87,7 @@ def test_that_a_stack_never_reaches_over_a_gap():
     recorder.play(20)  # another learner got this one
     third = recorder.play(10)
     ring.add(third)
-    drawn = ring.draw(3000, np.random.default_rng(0))
+    drawn = ring.draw_rows(3000, np.random.default_rng(0))
     assert len(set(drawn)) == 20 * NUM_ENVS
     rows = drawn // NUM_ENVS
     known = np.concatenate([first.observations[:-1], third.observations[:-1]])
@@ -101,7 +101,7 @@ def test_that_a_preallocated_array_gets_the_same_stacks():
     fragment = recorder.play(40)
     ring = Ring.for_fragments(100 * NUM_ENVS, fragment)
     ring.add(fragment)
-    index = ring.draw(16, np.random.default_rng(0))
+    index = ring.draw_rows(16, np.random.default_rng(0))
     expected = ring.take("observations", index)
     by_frame = np.moveaxis(np.empty((16, 4, 84, 84), np.uint8), 1, -1)
     by_pixel = np.empty((16, 84, 84, 4), np.uint8)
@@ -119,14 +119,21 @@ def test_that_a_saved_ring_draws_the_same_stacks():
     following = recorder.play(5)
     for one in (ring, again):
         one.add(following)
-    index = ring.draw(50, np.random.default_rng(0))
+    index = ring.draw_rows(50, np.random.default_rng(0))
     for name in ("observations", "next_observations", "actions"):
         np.testing.assert_array_equal(again.take(name, index), ring.take(name, index))
 
 
 def test_that_five_games_of_100000_steps_take_less_than_4_gigabytes():
-    fragment = Recorder().play(4)
+    recorder = Recorder()
+    fragment = recorder.play(4)
     ring = Ring.for_fragments(300, fragment)
-    bytes_per_step = sum(column.nbytes for column in ring._columns.values()) / (ring.rows * NUM_ENVS)
-    assert bytes_per_step < 7100  # 7056 of them the frame
+    while len(ring) < 300:
+        ring.add(fragment)
+        fragment = recorder.play(4)
+    columns = ring.get_state()["columns"]
+    assert columns.keys() >= {"frames", "actions", "rewards", "is_first", "valid"}
+    nbytes = sum(np.prod(shape) if shape else column.nbytes for column, shape in columns.values())
+    bytes_per_step = nbytes / (ring.rows * NUM_ENVS)
+    assert 7056 < bytes_per_step < 7100  # 7056 of them the frame
     assert 5 * 100_000 * bytes_per_step < 4e9
