@@ -435,7 +435,7 @@ class ReplayBuffer:
             what follows the last row; and always `is_first` and `state` `(size, S)`. And the final
             observations of truncated episodes, `(t, i) -> observation`, as `Fragment` has them.
         """
-        out = out or {}
+        out, columns = out or {}, tuple(columns)
         rings = list(self._rings[task].values())
         starts = [ring.starts(length) for ring in rings]
         numbers = [len(times) * ring.num_envs for ring, times in zip(rings, starts, strict=True)]
