@@ -1,174 +1,229 @@
-"""A memory of whole sequences."""
+"""Sequences of a replay buffer against plain lists of what env runners played."""
+
+from collections import Counter
 
 import numpy as np
 import pytest
-import torch
 
-from rllib_distill.replay.batch import Trajectories
-from rllib_distill.replay.fragment import Fragment
-from rllib_distill.replay.replay_buffer import SequenceReplay
-from tests.replay.test_trajectories import SPACES
-from tests.replay.worlds import NEXT_STEP, SAME_STEP, World
+from rllib_distill.replay import Fragment, ReplayBuffer
+from tests.replay.worlds import (
+    NEXT_STEP,
+    SAME_STEP,
+    STEP_COLUMNS,
+    History,
+    World,
+    check_sequences,
+)
 
 MODES = pytest.mark.parametrize("mode", [SAME_STEP, NEXT_STEP])
-STEPS, B = 5, 3
+COLUMNS = ("observations", "valid", *STEP_COLUMNS)
+B = 3
 
 
-def make(capacity=200, seed=7):
-    return SequenceReplay(("a", "b"), capacity=capacity, spaces=SPACES, seed=seed)
+def rows_of_ring(capacity, runners=1, frame_stack=1):
+    return -(-(-(-capacity // runners)) // B) + frame_stack
 
 
-def fill(replay, mode=SAME_STEP, fragments=8, log_probs=False):
-    """Returns task -> the fragments that were added."""
-    added = {}
-    for task in replay.tasks:
-        world = World(mode, task=task, num_envs=B, seed=ord(task))
-        added[task] = [world.play(STEPS)[0] for _ in range(fragments)]
-        for fragment in added[task]:
-            # The worlds' label belongs to an observation alone, and so to a row.
-            fragment.labels = {"behaviour_log_probs": fragment.labels["label"][..., 0]} if log_probs else {}
+def expect(histories, length):
+    """First observation -> sequence, of several env runners."""
+    found = {}
+    for history in histories:
+        found |= history.sequences(length)
+    return found
+
+
+def draw_all(replay, task, length, expected):
+    """Draws as many sequences as there are, which must be each of the expected ones, once."""
+    drawn, finals = replay.sample_sequences(task, len(expected), length, COLUMNS)
+    assert Counter(check_sequences(drawn, finals, expected)) == Counter(expected.keys())
+    return drawn, finals
+
+
+@pytest.mark.parametrize(
+    ("mode", "frame_stack"), [(SAME_STEP, 1), (NEXT_STEP, 1), (SAME_STEP, 3)], ids=["same", "next", "stacked"]
+)
+@pytest.mark.parametrize("gaps", ["no gaps", "resets", "lost fragments"])
+@pytest.mark.parametrize("runners", [1, 3])
+def test_that_sequences_are_what_was_played_over_fragments_gaps_and_the_rings_end(
+    mode, frame_stack, gaps, runners
+):
+    capacity, rng = 90 * runners, np.random.default_rng(0)
+    options = {"task": "a", "loses_lives": True, "state_size": 2, "frame_stack": frame_stack}
+    worlds = [World(mode, env_runner_index=i, **options) for i in range(runners)]
+    histories = [History(rows_of_ring(capacity, runners, frame_stack)) for _ in worlds]
+    replay = ReplayBuffer(["a"], capacity=capacity, num_env_runners=runners, seed=1)
+    seen = Counter()
+    for i in range(16):
+        for world, history in zip(worlds, histories, strict=True):
+            if i % 3 == 2 and gaps != "no gaps":
+                world.reset() if gaps == "resets" else world.play(4)
+            fragment, _ = world.play(int(rng.integers(1, 9)) if i != 12 else 40)  # once more than there is room
             replay.add(fragment)
-    return added
+            history.add(fragment)
+        for length in (1, 3, 8):
+            expected = expect(histories, length)
+            assert replay.num_sequences(length) == len(expected)
+            if not expected:
+                seen["none"] += 1
+                continue
+            drawn, finals = draw_all(replay, "a", length, expected)
+            assert drawn["observations"].shape[:2] == drawn["is_first"].shape == (length + 1, len(expected))
+            assert drawn["state"].shape == (len(expected), 2)
+            seen["final"] += len(finals)
+            seen["goes on after a gap"] += int((~drawn["valid"][:-1] & drawn["valid"][1:]).sum())
+            seen["state in mid-episode"] += int((~drawn["is_first"][0]).sum())
+    assert seen["state in mid-episode"] > 100 and seen["none"] > 0
+    assert (seen["final"] > 100) == (mode == SAME_STEP)
+    assert (seen["goes on after a gap"] > 0) == (gaps != "no gaps" or mode == NEXT_STEP)
 
 
-def parts(trajectories, i, b):
-    """All that is known of one sequence, hashable; final observations by the step of time."""
-    fields = ("observations", "actions", "rewards", "terminations", "truncations", "valid", "begins")
-    columns = [getattr(trajectories, name)[i, :, b] for name in fields]
-    if trajectories.behaviour_log_probs is not None:
-        columns.append(trajectories.behaviour_log_probs[i, :, b])
-    num_envs, final = trajectories.actions.shape[2], set()
-    for row, observation, is_valid in zip(
-        trajectories.final_rows[i],
-        trajectories.final_observations[i],
-        trajectories.final_valid[i],
-        strict=True,
-    ):
-        if is_valid and row % num_envs == b:
-            final.add((int(row) // num_envs, tuple(observation.tolist())))
-    return tuple(str(column.tolist()) for column in columns), frozenset(final)
+def test_that_a_state_is_forgotten_after_a_gap_but_not_where_a_sequence_starts_behind_it():
+    world = World(task="a", state_size=2, num_envs=1, seed=5)
+    while True:  # until a fragment begins in the middle of an episode
+        first, _ = world.play(3)
+        world.play(3)  # another learner got it
+        second, _ = world.play(3)
+        if not second.is_first[0, 0]:
+            break
+    replay = ReplayBuffer(["a"], capacity=100, seed=0)
+    replay.add(first)
+    replay.add(second)
+    drawn, _ = replay.sample_sequences("a", 1, 7, ["observations"])
+    assert drawn["is_first"][4].tolist() == [True]  # a row for the observation that nothing follows
+    assert (drawn["observations"][4] == second.observations[0]).all()
+    drawn, _ = replay.sample_sequences("a", 2, 3, ["observations"])
+    of_second = (drawn["observations"][0] == second.observations[0]).all(axis=-1)
+    assert drawn["is_first"][0, of_second].tolist() == [False]
+    assert (drawn["state"][of_second] == second.state).all()
 
 
-def sequences_of(fragments):
-    """Of one task: what each sequence should look like when it is drawn."""
-    made = [Trajectories.of([fragment], SPACES) for fragment in fragments]
-    return [parts(trajectories, 0, b) for trajectories in made for b in range(trajectories.actions.shape[2])]
+def test_that_the_row_before_a_gap_shows_nothing_of_what_lay_there_before():
+    """Its truncations are those of the row that was overwritten, and so would its final observations be."""
+    replay, finals_seen = ReplayBuffer(["a"], capacity=12, seed=0), 0
+    world, history = World(task="a", num_envs=1), History(13)
+    for _ in range(60):
+        fragment, _ = world.play(3)
+        replay.add(fragment)
+        history.add(fragment)
+        world.reset()
+        _, finals = replay.sample_sequences("a", 1, 3, COLUMNS)
+        finals_seen += len(finals)
+        expected = history.sequences(5)
+        if expected:
+            drawn, finals = replay.sample_sequences("a", len(expected), 5, COLUMNS)
+            check_sequences(drawn, finals, expected)
+    assert finals_seen > 10
 
 
 @MODES
-@pytest.mark.parametrize("log_probs", [False, True])
-def test_that_what_is_drawn_are_whole_sequences_each_as_likely(mode, log_probs):
-    replay = make()
-    added = fill(replay, mode, log_probs=log_probs)
-    expected = {task: sequences_of(fragments) for task, fragments in added.items()}
-    size, draws = 40, 30
-    counts = {task: dict.fromkeys(sequences, 0) for task, sequences in expected.items()}
+@pytest.mark.parametrize("runners", [1, 2])
+def test_that_each_sequence_is_as_likely_and_none_comes_twice_while_others_wait(mode, runners):
+    replay = ReplayBuffer(["a"], capacity=300, num_env_runners=runners, seed=7)
+    histories = [History(rows_of_ring(300, runners)) for _ in range(runners)]
+    for i, history in enumerate(histories):
+        world = World(mode, env_runner_index=i, task="a")
+        for _ in range(8 if i == 0 else 3):  # and they are filled unequally
+            fragment, _ = world.play(5)
+            replay.add(fragment)
+            history.add(fragment)
+    expected, counts = expect(histories, 5), Counter()
+    size, draws = 10, 200
+    assert len(expected) == B * (8 if runners == 1 else 11)
     for _ in range(draws):
-        drawn = replay.draw(size)
-        assert drawn.tasks == ("a", "b") and drawn.observations.shape == (2, STEPS + 1, size, 4)
-        assert drawn.state.shape == (2, size, 0)
-        assert (drawn.behaviour_log_probs is not None) == log_probs
-        for i, task in enumerate(drawn.tasks):
-            for b in range(size):
-                counts[task][parts(drawn, i, b)] += 1  # a KeyError: such a sequence was never played
-    for of_task in counts.values():
-        expected_count = size * draws / len(of_task)
-        chi_square = sum((count - expected_count) ** 2 / expected_count for count in of_task.values())
-        degrees = len(of_task) - 1
-        assert abs(chi_square - degrees) < 4 * np.sqrt(2 * degrees)
+        keys = check_sequences(*replay.sample_sequences("a", size, 5, COLUMNS), expected)
+        assert len(set(keys)) == size
+        counts.update(keys)
+    expected_count = size * draws / len(expected)
+    chi_square = sum((counts[key] - expected_count) ** 2 / expected_count for key in expected)
+    degrees = len(expected) - 1
+    assert chi_square < degrees + 4 * np.sqrt(2 * degrees)  # less than of draws that may come twice
+    more = check_sequences(*replay.sample_sequences("a", 500, 5, COLUMNS), expected)
+    assert set(more) == set(expected)
 
 
 @MODES
-def test_that_a_full_memory_has_the_newest_sequences_only(mode):
-    replay = make(capacity=4 * STEPS * B - 1)  # rounded up to 12 sequences: 4 fragments
-    added = fill(replay, mode, fragments=11)
-    assert len(replay) == replay.num_transitions("a") == 4 * STEPS * B
-    for i, task in enumerate(replay.tasks):
-        newest = set(sequences_of(added[task][-4:]))
-        drawn = replay.draw(200)
-        assert {parts(drawn, i, b) for b in range(200)} == newest
+@pytest.mark.parametrize("capacity", [60, 65])  # 4 fragments, and not a whole number of them
+def test_that_a_full_buffer_has_the_newest_sequences_only(mode, capacity):
+    replay, history = ReplayBuffer(["a"], capacity=capacity, seed=0), History(rows_of_ring(capacity))
+    world = World(mode, task="a")
+    for _ in range(11):
+        fragment, _ = world.play(5)
+        replay.add(fragment)
+        history.add(fragment)
+    assert replay.num_sequences(5) == 4 * B
+    draw_all(replay, "a", 5, history.sequences(5))
+    assert set(history.sequences(5)) == {
+        observation.tobytes()
+        for fragment in list(history.fragments.values())[-4:]
+        for observation in fragment.observations[0]
+    }
 
 
-def test_that_a_capacity_that_fragments_do_not_divide_is_kept(capacity=65):
-    replay = make(capacity=capacity)  # 13 sequences of 5 steps; a fragment has 3
-    added = fill(replay, fragments=6)
-    newest = set(sequences_of(added["a"])[-13:])
-    drawn = replay.draw(300)
-    assert {parts(drawn, 0, b) for b in range(300)} == newest
+def test_that_a_fragment_larger_than_the_buffer_leaves_rows_and_no_sequences():
+    replay = ReplayBuffer(["a"], capacity=1, seed=0)
+    replay.add(World(task="a").play(5)[0])
+    assert len(replay) == B and replay.num_sequences(1) == 0
+    assert replay.sample_rows("a", 5, ["rewards"])["rewards"].shape == (5,)
 
 
-def test_that_it_counts_as_the_other_memory_does():
-    replay = make()
-    assert len(replay) == replay.num_transitions("a") == 0
-    replay.add(World(task="a").play(STEPS)[0])
-    assert (replay.num_transitions("a"), len(replay)) == (STEPS * B, 0)
-    replay.add(World(task="b", num_envs=2).play(STEPS)[0])
-    assert len(replay) == STEPS * 2
+def test_that_their_number_is_that_of_the_task_that_has_the_fewest():
+    replay = ReplayBuffer(("a", "b"), capacity=100, seed=0)
+    world = World(task="a")
+    replay.add(world.play(5)[0])
+    assert replay.num_sequences(1) == 0
+    replay.add(World(task="b", num_envs=2).play(4)[0])
+    assert [replay.num_sequences(length) for length in (4, 5)] == [2, 0]
+    replay.add(world.play(5)[0])
+    assert [replay.num_sequences(length) for length in (4, 5)] == [2, 0]
 
 
-def test_that_a_fragment_larger_than_the_memory_still_fits():
-    replay = make(capacity=1)
-    fill(replay, fragments=2)
-    assert len(replay) == STEPS * B
+@pytest.mark.parametrize("runners", [1, 2])
+def test_that_sequences_go_into_given_arrays(runners):
+    replay = ReplayBuffer(["a"], capacity=120, num_env_runners=runners, seed=0)
+    histories = [History(rows_of_ring(120, runners)) for _ in range(runners)]
+    for i, history in enumerate(histories):
+        fragment, _ = World(env_runner_index=i, task="a", state_size=1).play(6)
+        replay.add(fragment)
+        history.add(fragment)
+    expected = expect(histories, 6)
+    for size in (1, 9):
+        out = {"observations": np.zeros((7, size, 3), np.uint8), "is_first": np.zeros((7, size), np.bool_)}
+        drawn, finals = replay.sample_sequences("a", size, 6, (name for name in COLUMNS), out=out)
+        assert all(drawn[name] is out[name] for name in out)
+        check_sequences(drawn, finals, expected)
+
+
+def test_that_labels_of_any_shape_go_along():
+    replay = ReplayBuffer(["a"], capacity=100, seed=0)
+    fragment, _ = World(task="a").play(4)
+    fragment.columns["expert_features"] = np.random.default_rng(0).normal(size=(4, B, 2, 5))
+    replay.add(fragment)
+    drawn, _ = replay.sample_sequences("a", B, 4, ["observations", "expert_features"])
+    for i in range(B):
+        (b,) = np.flatnonzero((fragment.observations[0] == drawn["observations"][0, i]).all(-1))
+        np.testing.assert_array_equal(drawn["expert_features"][:, i], fragment.columns["expert_features"][:, b])
 
 
 def test_that_stacked_frames_are_stored_once_and_drawn_stacked():
     rng = np.random.default_rng(0)
-    replay = SequenceReplay(("a",), capacity=100, spaces=SPACES, seed=0)
-    fragment = Fragment.empty("a", 0, 0, STEPS, np.zeros((B, 1, 4), np.uint8), frame_stack=4)
+    replay = ReplayBuffer(["a"], capacity=100, seed=0)
+    fragment = Fragment.empty("a", 0, 0, 5, np.zeros((B, 1, 4), np.uint8), frame_stack=4)
     fragment.frames[:] = rng.integers(1, 255, fragment.frames.shape)
-    fragment.ages[:] = rng.integers(0, 4, fragment.ages.shape)
+    fragment.steps_since_reset[:] = rng.integers(0, 4, fragment.steps_since_reset.shape)
     fragment.actions[:], fragment.rewards[:] = 0, np.arange(B)
+    fragment.terminations[:] = fragment.truncations[:] = False
     replay.add(fragment)
-    drawn = replay.draw(20)
-    for b in range(20):
-        env = int(drawn.rewards[0, 0, b])
-        np.testing.assert_array_equal(drawn.observations[0, :, b], fragment.observations[:, env])
-
-
-def is_same(first, second):
-    return all(
-        name == "tasks" or value is None or torch.equal(value, getattr(second, name))
-        for name, value in vars(first).items()
-    )
-
-
-@MODES
-def test_that_a_saved_memory_goes_on_exactly_where_it_stood(tmp_path, mode):
-    for fragments in (3, 11):  # not full, and full
-        replay = make(capacity=90)
-        fill(replay, mode, fragments)
-        replay.draw(3)
-        replay.save(tmp_path / "replay.pkl")
-        restored = make(capacity=90, seed=99)
-        restored.load(tmp_path / "replay.pkl")
-        assert len(restored) == len(replay)
-        for _ in range(2):
-            assert is_same(replay.draw(10), restored.draw(10))
-            later = World(mode, task="a", seed=5, source=1).play(STEPS)[0]
-            later.labels = {}
-            replay.add(later)
-            restored.add(later)
+    drawn, _ = replay.sample_sequences("a", 20, 5, ["observations", "rewards"])
+    for i in range(20):
+        env = int(drawn["rewards"][0, i])
+        np.testing.assert_array_equal(drawn["observations"][:, i], fragment.observations[:, env])
 
 
 def test_that_seeds_decide_what_is_drawn():
-    replays = [make(seed=seed) for seed in (1, 1, 2)]
-    for replay in replays:
-        fill(replay)
-    first, same, other = (replay.draw(10) for replay in replays)
-    assert is_same(first, same) and not is_same(first, other)
-
-
-@pytest.mark.parametrize("change", ["capacity", "steps", "dtype"])
-def test_that_a_restored_task_starts_empty_where_sizes_changed(tmp_path, change):
-    replay = make()
-    fill(replay)
-    replay.save(tmp_path / "replay.pkl")
-    restored = make(capacity=90 if change == "capacity" else 200)
-    restored.load(tmp_path / "replay.pkl")
-    world = World(task="a", dtype=np.float32 if change == "dtype" else np.uint8)
-    steps = 4 if change == "steps" else STEPS
-    fragment = world.play(steps)[0]
-    fragment.labels = {}
-    restored.add(fragment)
-    assert restored.num_transitions("a") == steps * B
+    drawn = []
+    for seed in (1, 1, 2):
+        replay, world = ReplayBuffer(["a"], capacity=300, seed=seed), World(task="a")
+        for _ in range(8):
+            replay.add(world.play(5)[0])
+        drawn.append(replay.sample_sequences("a", 10, 5, ["rewards"])[0]["rewards"])
+    assert (drawn[0] == drawn[1]).all() and (drawn[0] != drawn[2]).any()
