@@ -140,9 +140,7 @@ class Batch:
                     spaces.scatter(task, values) for task, values in zip(tasks, of_tasks, strict=True)
                 ]
             is_ragged = len({values.shape for values in of_tasks}) > 1 or name == EXPERT_FEATURES
-            columns[name] = (
-                [torch.from_numpy(values).to(device) for values in of_tasks] if is_ragged else stack(of_tasks)
-            )
+            columns[name] = [stack([values])[0] for values in of_tasks] if is_ragged else stack(of_tasks)
         legal = spaces.legal_of(tasks)
         return cls(
             tasks=tasks,
