@@ -64,7 +64,7 @@ class Batch:
     @property
     def shape(self) -> tuple[int, int, int]:
         """N, T, B."""
-        first = next(iter(self.columns.values()))
+        first = next(iter(self.columns.values()), self.observations)  # rows may have no columns
         shape = (len(first), *first[0].shape[:2]) if isinstance(first, list) else first.shape[:3]
         return (int(shape[0]), int(shape[1]), int(shape[2]))
 
