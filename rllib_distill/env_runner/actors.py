@@ -249,7 +249,7 @@ class JointActor:
         for tasks, actor in self._actors.items():
             mine = {task: rows[task] for task in tasks if task in rows}
             if mine:
-                parts.append(actor(mine, state, epsilon, rng))
+                parts.append(actor(mine, {task: state[task] for task in mine}, epsilon, rng))
         return _merged(parts)
 
 
