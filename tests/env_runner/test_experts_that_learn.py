@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from rllib_distill.algorithms.policy_distillation import PolicyDistillationConfig
-from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
+from rllib_distill.env_runner import MultiTaskEnvRunner
 from tests.env_runner.conftest import NETWORK
 from tests.env_runner.counting_env import NAMED_TASKS as TASKS
-from tests.env_runner.test_multi_task_env_runner import greedy_by_hand
+from tests.env_runner.conftest import greedy_by_hand
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_that_experts_act_their_own_tasks_and_the_student_rests(make_online):
     assert rows == {"student": [], "short": [3] * 10, "long": [3] * 10}
     for fragment in fragments:
         np.testing.assert_array_equal(fragment.actions, expert_greedy_by_hand(runner, fragment))
-        assert not fragment.labels  # the learner's matter
+        assert not fragment.columns  # the learner's matter
 
 
 def test_that_the_student_acts_with_its_own_module(make_online):
