@@ -11,7 +11,7 @@ from rllib_distill.env_runner.actors import Acted, Acting, ExpertActor, TakingTu
 from rllib_distill.env_runner.task_envs import TaskEnvs
 from rllib_distill.experts import ExpertBank
 from rllib_distill.tasks import TaskSet
-from tests.env_runner.counting_env import NAMED_TASKS, CountingEnv, save_random_experts
+from tests.env_runner.counting_env import NAMED_TASKS, CountingEnv, LivesEnv, save_random_experts
 from tests.env_runner.toy_policies import STATE_SIZE, TASKS, ToyPolicies, make_actor, make_envs
 
 MODES = pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
@@ -32,19 +32,6 @@ class Always:
         actions = {task: np.full(len(row.is_first), self.action) for task, row in rows.items()}
         columns = {task: {f"of_{self.action}": np.full(len(row.is_first), 7)} for task, row in rows.items()}
         return Acted(actions, {task: state[task] + 1 for task in rows}, columns)
-
-
-class LivesEnv(SyncVectorEnv):
-    """Of three games, whose learners see a third of the steps as an end."""
-
-    def __init__(self):
-        super().__init__([CountingEnv] * 3, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
-        self.rng = np.random.default_rng(0)
-
-    def step(self, actions):
-        observations, rewards, terminations, truncations, infos = super().step(actions)
-        lost = terminations | (self.rng.random(3) < 1 / 3)
-        return observations, rewards, terminations, truncations, {**infos, "training_terminations": lost}
 
 
 def taking_turns(share, seed=0, student=None, expert=None):
