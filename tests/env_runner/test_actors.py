@@ -163,7 +163,9 @@ def test_that_epsilon_is_on_top_of_drawn_actions(spaces, own_sizes):
 def test_that_a_module_is_told_whose_rows_it_gets_and_where_episodes_begin(spaces):
     class Module:
         def forward_inference(self, batch):
-            told.append((batch["tasks"], batch["is_first"].tolist(), tuple(batch["state_in"].shape), batch["who"]))
+            told.append(
+                (batch["tasks"], batch["is_first"].tolist(), tuple(batch["state_in"].shape), batch["who"])
+            )
             shape = batch["obs"].shape
             return {"action_dist_inputs": torch.zeros(shape[0], shape[2], 6), "state_out": batch["state_in"]}
 

@@ -80,7 +80,9 @@ def recurrent_bank(tmp_path_factory):
     return ExpertBank.load(paths, TaskSet.from_config(NAMED_TASKS))
 
 
-def test_that_a_recurrent_expert_goes_on_from_fragment_to_fragment_and_forgets_with_each_episode(recurrent_bank):
+def test_that_a_recurrent_expert_goes_on_from_fragment_to_fragment_and_forgets_with_each_episode(
+    recurrent_bank,
+):
     rng, labels = np.random.default_rng(0), ExpertLabels(recurrent_bank, BOTH)
     for task, size in (("short", 3), ("long", 5)):  # in turn, as runners do
         state = torch.zeros(B, recurrent_bank[task].network.state_size)
@@ -136,7 +138,9 @@ def test_that_trajectories_have_labels_and_log_probabilities_and_their_tasks_own
     runner = make_runner_on_trajectories()
     bank = ExpertBank.load(paths, TaskSet.from_config(NAMED_TASKS))
     for fragment in runner.sample():
-        check_fragment(fragment, next_step=True)  # where experts' log-likelihoods are rewards, learners add them
+        check_fragment(
+            fragment, next_step=True
+        )  # where experts' log-likelihoods are rewards, learners add them
         assert fragment.columns.keys() == {"expert_outputs", "behaviour_log_probs"}
         label = bank.label(fragment.task, fragment.observations[:-1])
         np.testing.assert_allclose(fragment.columns["expert_outputs"], label.outputs, rtol=1e-5)

@@ -46,7 +46,9 @@ def test_that_the_label_of_a_row_is_the_experts_of_the_same_rows_observation(mak
             said = bank.label(fragment.task, fragment.observations[t][None])
             np.testing.assert_allclose(fragment.columns["expert_outputs"][t], said.outputs[0], rtol=1e-5)
             if beta:
-                np.testing.assert_allclose(fragment.columns["expert_features"][t], said.features[0], rtol=1e-5)
+                np.testing.assert_allclose(
+                    fragment.columns["expert_features"][t], said.features[0], rtol=1e-5
+                )
         assert len(np.unique(fragment.columns["expert_outputs"][..., 0])) > 5  # so that a shift would show
 
 
@@ -193,9 +195,7 @@ def test_that_weights_of_an_older_checkpoint_are_taken_over_too(make_runner):
 def test_that_experts_never_move(make_runner, loaded):
     runner = make_runner(beta=0.0)
     (experts,) = loaded
-    before = {
-        task: {k: v.clone() for k, v in e.network.state_dict().items()} for task, e in experts.items()
-    }
+    before = {task: {k: v.clone() for k, v in e.network.state_dict().items()} for task, e in experts.items()}
     runner.sample()
     runner.set_state(runner.get_state())
     assert len(loaded) == 1

@@ -46,7 +46,8 @@ class ToyConfig(MultiTaskDQNConfig):
 
     def make_evaluated_policies(self, modules, device):
         return {
-            who: make_actor(acting_forward(modules, who=who), draws=self.explore) for who in (POLICY, DISTILLED)
+            who: make_actor(acting_forward(modules, who=who), draws=self.explore)
+            for who in (POLICY, DISTILLED)
         }
 
 
@@ -157,7 +158,9 @@ def make_student_runner(recurrent_paths, paths):
         config.training(network=RECURRENT, epsilon=0.0, heads="shared", objective=objective)
         config.env_runners(rollout_fragment_length=7, num_env_runners=0).debugging(seed=0)
         runner = MultiTaskEnvRunner(config=config, worker_index=0)
-        with torch.no_grad():  # observations are large, and a state is to matter: no gate may be shut for good
+        with (
+            torch.no_grad()
+        ):  # observations are large, and a state is to matter: no gate may be shut for good
             for parameter in runner.module["student"].network.torso.parameters():
                 parameter *= 0.01
         return runner
@@ -252,7 +255,9 @@ def test_that_recurrent_experts_label_every_row_as_if_they_had_watched_it_all(
             assert fragment.columns.keys() == {"expert_outputs"}
             label = bank.label(task, fragment.observations[:-1], states[task], fragment.is_first[:-1])
             states[task] = label.state
-            np.testing.assert_allclose(fragment.columns["expert_outputs"], label.outputs, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(
+                fragment.columns["expert_outputs"], label.outputs, rtol=1e-4, atol=1e-5
+            )
             if behaviour == "expert":
                 best = fragment.columns["expert_outputs"].argmax(-1)
                 np.testing.assert_array_equal(fragment.actions, best)

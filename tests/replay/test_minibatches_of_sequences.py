@@ -91,7 +91,9 @@ def test_that_a_minibatch_is_what_a_slow_loop_makes_of_the_draws(mode, frame_sta
     num_finals = 0
     for _ in range(8):  # the arrays are written again
         batch = minibatches.draw()
-        expected, finals = slowly(slow, spaces, tasks, (*names, "actions", "terminations", "truncations", "valid"))
+        expected, finals = slowly(
+            slow, spaces, tasks, (*names, "actions", "terminations", "truncations", "valid")
+        )
         assert batch.tasks == tasks and batch.shape == (len(tasks), LENGTH, SIZE) and batch.burn_in == 2
         assert batch.observations.shape[:3] == batch.is_first.shape == (len(tasks), LENGTH + 1, SIZE)
         assert batch.state.shape == (len(tasks), SIZE, 2)
@@ -127,7 +129,8 @@ def test_that_sequences_of_whole_fragments_are_the_batches_of_these(mode):
     assert drawn.burn_in == 0 and torch.equal(drawn.legal_actions, direct.legal_actions)
     for n in range(2):
         order = [
-            (direct.observations[n, 0] == drawn.observations[n, 0, i]).all(-1).nonzero().item() for i in range(3)
+            (direct.observations[n, 0] == drawn.observations[n, 0, i]).all(-1).nonzero().item()
+            for i in range(3)
         ]
         assert sorted(order) == [0, 1, 2]
         assert torch.equal(drawn.observations[n], direct.observations[n][:, order])

@@ -57,7 +57,9 @@ def test_that_sequences_are_what_was_played_over_fragments_gaps_and_the_rings_en
         for world, history in zip(worlds, histories, strict=True):
             if i % 3 == 2 and gaps != "no gaps":
                 world.reset() if gaps == "resets" else world.play(4)
-            fragment, _ = world.play(int(rng.integers(1, 9)) if i != 12 else 40)  # once more than there is room
+            fragment, _ = world.play(
+                int(rng.integers(1, 9)) if i != 12 else 40
+            )  # once more than there is room
             replay.add(fragment)
             history.add(fragment)
         for length in (1, 3, 8):
@@ -201,7 +203,9 @@ def test_that_labels_of_any_shape_go_along():
     drawn, _ = replay.sample_sequences("a", B, 4, ["observations", "expert_features"])
     for i in range(B):
         (b,) = np.flatnonzero((fragment.observations[0] == drawn["observations"][0, i]).all(-1))
-        np.testing.assert_array_equal(drawn["expert_features"][:, i], fragment.columns["expert_features"][:, b])
+        np.testing.assert_array_equal(
+            drawn["expert_features"][:, i], fragment.columns["expert_features"][:, b]
+        )
 
 
 def test_that_stacked_frames_are_stored_once_and_drawn_stacked():

@@ -249,9 +249,7 @@ class History:
                 continue
             for b in range(fragment.num_envs):
                 rows = [None if time is None else time[b] for time in times[: length + 1]]
-                rows[0] = Row(
-                    rows[0].observation, bool(fragment.is_first[0, b]), rows[0].step, rows[0].final
-                )
+                rows[0] = Row(rows[0].observation, bool(fragment.is_first[0, b]), rows[0].step, rows[0].final)
                 found[rows[0].observation.tobytes()] = (rows, fragment.state[b])
         return found
 
