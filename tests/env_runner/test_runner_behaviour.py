@@ -7,9 +7,9 @@ import ray
 from rllib_distill.env_runner import MultiTaskEnvRunner
 from rllib_distill.experts import ExpertBank
 from rllib_distill.tasks import TaskSet
+from tests.env_runner.conftest import greedy_by_hand
 from tests.env_runner.counting_env import NAMED_TASKS as TASKS
 from tests.env_runner.counting_env import check_fragment
-from tests.env_runner.conftest import greedy_by_hand
 
 ROWS = 10 * 3  # of a fragment: steps times environments
 

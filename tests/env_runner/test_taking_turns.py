@@ -46,7 +46,7 @@ def make(mode, num_envs=6):
 
 
 def play(acting, envs, steps):
-    """Returns (environment, number of game) -> actions, and the same -> whether the expert acted at its end."""
+    """Returns (environment, number of game) -> actions, and the same -> whether the expert acted last."""
     fragment = envs.new_fragment("task", 0, steps)
     by_expert = {}
     for t in range(steps):

@@ -1,6 +1,5 @@
 """Networks with a state that is easy to follow, for tasks of `counting_env`."""
 
-import numpy as np
 import torch
 from gymnasium.vector import SyncVectorEnv
 

@@ -1,6 +1,7 @@
 """Sequences of a replay buffer against plain lists of what env runners played."""
 
 from collections import Counter
+from math import ceil
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ B = 3
 
 
 def rows_of_ring(capacity, runners=1, frame_stack=1):
-    return -(-(-(-capacity // runners)) // B) + frame_stack
+    return ceil(ceil(capacity / runners) / B) + frame_stack
 
 
 def expect(histories, length):
