@@ -11,7 +11,7 @@ from rllib_distill.algorithms.policy_distillation import PolicyDistillationConfi
 from rllib_distill.errors import DistillError
 from rllib_distill.experts import ExpertBank
 from rllib_distill.tasks import TaskSet
-from tests.sampling.counting_env import NAMED_TASKS, save_random_experts
+from tests.env_runner.counting_env import NAMED_TASKS, save_random_experts
 
 RETURN = {"mean": 500.0, "std": 1.0, "episodes": 1, "epsilon": 0.0}
 

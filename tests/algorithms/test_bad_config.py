@@ -8,7 +8,7 @@ from rllib_distill import DistralConfig
 from rllib_distill.algorithms.actor_mimic import ActorMimicConfig
 from rllib_distill.errors import DistillError
 from rllib_distill.experts import Expert
-from tests.sampling.counting_env import NAMED_TASKS, save_random_experts
+from tests.env_runner.counting_env import NAMED_TASKS, save_random_experts
 
 NAN = float("nan")
 ANY_ALGORITHM = [

@@ -7,7 +7,7 @@ import torch
 from rllib_distill.algorithms.actor_mimic import ActorMimicConfig
 from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQNConfig
 from tests.algorithms.tabular_envs import Corridor, Income, Walk
-from tests.sampling.counting_env import save_random_experts
+from tests.env_runner.counting_env import save_random_experts
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 LINEAR = {"type": "linear"}

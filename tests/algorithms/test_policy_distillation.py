@@ -14,7 +14,7 @@ from rllib_distill.experts import Expert
 from tests.algorithms.conftest import small
 from tests.algorithms.tabular_envs import Corridor, Walk
 from tests.algorithms.test_convergence import LINEAR, tiny, train_until
-from tests.sampling.counting_env import NAMED_TASKS, save_random_experts
+from tests.env_runner.counting_env import NAMED_TASKS, save_random_experts
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
