@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from rllib_distill.env_runner.actors import RandomActor
 from rllib_distill.env_runner.play import play_steps
 from rllib_distill.env_runner.task_envs import TaskEnvs
 from tests.sampling.counting_env import CountingEnv, return_of
@@ -19,14 +20,21 @@ def make(mode, lengths, ends="both"):
     return envs
 
 
-def play(tasks, num_steps):
-    asked = []
+class Witness(RandomActor):
+    """Knows for which tasks it was asked in every step."""
 
-    def act(envs):
-        asked.append(tuple(envs))
-        return {task: np.zeros(task_envs.num_envs, np.int64) for task, task_envs in envs.items()}
+    def __init__(self, tasks):
+        super().__init__(dict.fromkeys(tasks, 2))
+        self.asked = []
 
-    return play_steps(tasks, act, num_steps), asked
+    def __call__(self, rows, state, epsilon, rng):
+        self.asked.append(tuple(rows))
+        return super().__call__(rows, state, epsilon, rng)
+
+
+def play(envs, num_steps):
+    actor = Witness(envs)
+    return play_steps(envs, actor, num_steps, 0.0, np.random.default_rng(0)), actor.asked
 
 
 @MODES
