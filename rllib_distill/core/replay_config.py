@@ -174,6 +174,6 @@ class ReplayConfig(MultiTaskConfig):
         needed = kept * self.num_envs_per_task * rings
         if self.replay_capacity < needed:
             raise DistillError(
-                f"replay_capacity is {self.replay_capacity}; for sequences of {sequences.length} rows it must "
-                f"hold {kept} rows of every environment ({needed})."
+                f"replay_capacity is {self.replay_capacity}; for sequences of {sequences.length} rows it "
+                f"must hold {kept} rows of every environment ({needed})."
             )

@@ -61,7 +61,7 @@ def evaluated(iteration, fresh=True, **modules):
 
 
 def rows_of(observations, is_first=False):
-    """What an actor is shown: task -> rows with these observations, all of them an episode's first, or none."""
+    """What an actor is shown: task -> rows with these observations, all an episode's first, or none."""
     flags = {task: np.full(len(values), is_first) for task, values in observations.items()}
     return {
         task: SimpleNamespace(observations=values, is_first=flags[task], is_reset=flags[task])

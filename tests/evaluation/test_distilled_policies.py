@@ -92,7 +92,7 @@ def test_that_the_distilled_policy_plays_every_task_and_draws_where_training_did
 
 
 def test_that_policies_with_a_recurrent_state_play_whole_games(checkpoint):
-    """A pole that is pushed to one side falls in about ten steps, one that is pushed by turns lasts longer."""
+    """A pole that is pushed to one side falls in ten steps; one that is pushed by turns lasts longer."""
     tasks = TrainedPolicies(checkpoint()).config.task_set
     actor = checkpoint_actor(str(checkpoint()), "policy", tasks)
     scores = play(tasks, actor, num_envs=2, num_episodes=5, epsilon=0.0, seed=0)
