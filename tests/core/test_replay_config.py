@@ -35,8 +35,12 @@ def config(fragment, length, capacity, num_env_runners=0, num_learners=0):
         (1000, {"fragment": 100, "length": 8}),  # of a fragment that does not fit, no beginning is known
         (400, {"fragment": 8, "length": 20}),  # which goes over three fragments
         (160, {"fragment": 8, "length": 8, "num_env_runners": 2}),
-        (320, {"fragment": 8, "length": 8, "num_env_runners": 3, "num_learners": 2}),  # two runners' and one's
-        (320, {"fragment": 8, "length": 8, "num_env_runners": 2, "num_learners": 2} | {"num_learners": 4}),
+        (320, {"fragment": 8, "length": 8, "num_env_runners": 3, "num_learners": 2}),  # one has two runners'
+        (
+            640,
+            {"fragment": 8, "length": 8, "num_env_runners": 2, "num_learners": 4},
+        ),  # all have both
+        (1200, {"fragment": 8, "length": 20, "num_env_runners": 1, "num_learners": 3}),
     ],
 )
 def test_that_a_buffer_for_sequences_holds_what_one_can_begin_with(needed, setting):
@@ -48,14 +52,15 @@ def test_that_a_buffer_for_sequences_holds_what_one_can_begin_with(needed, setti
 
 
 def sequences_in(config):
-    """How many sequences the first learner's full buffer has to begin with, of the task that has the fewest."""
+    """How many sequences the full buffer of the learner with the most env runners has, of one task."""
     learners = max(1, config.num_learners)
     runners = num_sources(1 % learners, learners, config.num_env_runners)
+    turns = learners if config.num_env_runners < learners else 1  # who gets a runner's samples by turns
     buffer = ReplayBuffer(TASKS, capacity=config.replay_capacity // learners, num_env_runners=runners)
     observation = next(iter(config.task_set.values())).observation_space.sample()
-    for i in range(6):
+    for i in range(10):
         for task in TASKS:
             rows = config.rollout_fragment_length
-            fragment = Fragment.empty(task, 1, i * rows, rows, observation[None].repeat(ENVS, axis=0))
-            buffer.add(fragment)
+            first = observation[None].repeat(ENVS, axis=0)
+            buffer.add(Fragment.empty(task, 1, i * rows * turns, rows, first))
     return buffer.num_sequences(config.sequences.length)
