@@ -6,10 +6,9 @@ from ray.rllib.utils.from_config import NotProvided
 
 from rllib_distill.core.checks import check_bool, check_number
 from rllib_distill.core.config import MultiTaskConfig, check_counts
+from rllib_distill.core.learner import num_sources
 from rllib_distill.errors import DistillError
 from rllib_distill.replay import Sequences
-
-_COUNTS = ("train_batch_size_per_learner", "replay_capacity", "num_steps_sampled_before_learning_starts")
 
 
 class ReplayConfig(MultiTaskConfig):
@@ -168,9 +167,13 @@ class ReplayConfig(MultiTaskConfig):
                 f"train_batch_size_per_learner is {rows}; minibatches are whole sequences of "
                 f"{sequences.length} rows ({num_tasks} tasks), so it must be a multiple of {of_all}."
             )
-        needed = sequences.length * self.num_envs_per_task * max(1, self.num_env_runners, self.num_learners)
-        if self.replay_capacity < 2 * needed:
+        fragment, learners = int(self.get_rollout_fragment_length()), max(1, self.num_learners)
+        # Sequences begin where fragments do, and one that is longer goes on over the next ones.
+        kept = fragment if sequences.length <= fragment else 2 * sequences.length
+        rings = learners * num_sources(1 % learners, learners, self.num_env_runners)
+        needed = kept * self.num_envs_per_task * rings
+        if self.replay_capacity < needed:
             raise DistillError(
-                f"replay_capacity is {self.replay_capacity}; it must hold two sequences of "
-                f"{sequences.length} rows of every environment ({2 * needed})."
+                f"replay_capacity is {self.replay_capacity}; for sequences of {sequences.length} rows it "
+                f"must hold {kept} rows of every environment ({needed})."
             )

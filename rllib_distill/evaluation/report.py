@@ -4,7 +4,7 @@ import json
 import math
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -328,14 +328,15 @@ def note_expected_returns(folder: Path, report: Report) -> None:
         path = folder / f"{task}.safetensors"
         if path.exists() and not board.is_unfinished(policy, task):
             expert = Expert.load(path)
-            expert.info = replace(
-                expert.info,
-                expected_return={
-                    "mean": board.mean(policy, task),
-                    "std": board.std(policy, task),
-                    "episodes": board.num_episodes(policy, task),
-                    "epsilon": report.facts["evaluation"]["epsilon"],
-                },
+            expert.info = expert.info.model_copy(
+                update={
+                    "expected_return": {
+                        "mean": board.mean(policy, task),
+                        "std": board.std(policy, task),
+                        "episodes": board.num_episodes(policy, task),
+                        "epsilon": report.facts["evaluation"]["epsilon"],
+                    }
+                }
             )
             expert.save(path)
 

@@ -196,7 +196,7 @@ class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
             experts: Task name -> path of its expert's `.safetensors` file; or `online`: experts are trained
                 by DQN at the same time, with module id = task name and the settings of Q-learning below.
                 They explore by `epsilon`, which wants a schedule then: [[0, 1.0], [200000, 0.02]].
-            behaviour: See `ExpertConfig.experts`; here the default is `expert`, the paper's.
+            behaviour: See `ExpertsMixin.experts`; here the default is `expert`, the paper's.
             online_expert: Which state of an expert that still learns is imitated: the `current`, or the
                 `best` so far (default), by the mean of `metrics_num_episodes_for_smoothing` training
                 episodes at a time; it stays what it is where the experts no longer act.
