@@ -94,7 +94,10 @@ class ReplayConfig(MultiTaskConfig):
         """How they are drawn; None: minibatches consist of rows."""
         if not self.draws_sequences:
             return None
-        return Sequences(self.sequence_length or int(self.get_rollout_fragment_length()), self.burn_in_len)
+        length = self.sequence_length
+        if length is None:
+            length = int(self.get_rollout_fragment_length())
+        return Sequences(length, self.burn_in_len)
 
     def draws_per_task(self, num_tasks: int) -> int:
         """Rows, or sequences, of each task in a minibatch of so many tasks."""
@@ -110,6 +113,10 @@ class ReplayConfig(MultiTaskConfig):
         if self.learns_on_policy:  # nothing is replayed
             super().validate()
             return
+        check_counts(self, ("rollout_fragment_length",))
+        if self.sequence_length is not None:
+            check_counts(self, ("sequence_length",))
+        check_number("burn_in_len", self.burn_in_len, least=0, integer=True)
         if self._train_batch_size_per_learner is None:  # the property would fall back on `train_batch_size`
             self.train_batch_size_per_learner = self._default_rows() * (
                 1 if self.minibatch_is_of_one_task else len(self.task_set)
@@ -127,7 +134,7 @@ class ReplayConfig(MultiTaskConfig):
 
     def _default_rows(self) -> int:
         """Of one task in a minibatch, in whole sequences where it consists of such."""
-        if self.sequences is None or self.sequences.length < 1:
+        if self.sequences is None:
             return self.rows_per_task
         return max(1, round(self.rows_per_task / self.sequences.length)) * self.sequences.length
 
@@ -159,7 +166,6 @@ class ReplayConfig(MultiTaskConfig):
                         "sequences: set network: {..., lstm: units}, or remove it."
                     )
             return
-        check_number("sequence_length", sequences.length, least=1, integer=True)
         check_number("burn_in_len", sequences.burn_in, least=0, most=sequences.length - 1, integer=True)
         num_tasks = 1 if self.minibatch_is_of_one_task else len(self.tasks)
         rows, of_all = int(self.train_batch_size_per_learner or 0), sequences.length * num_tasks
