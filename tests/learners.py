@@ -76,6 +76,19 @@ def filled_learner(config, num_timesteps=300):
     return learner, drawn
 
 
+def learner_and_sample(config, samples=3):
+    """A learner, and a minibatch of the last of so many samples that its own weights played."""
+    learner = config.build_learner()
+    runner = MultiTaskEnvRunner(config=config)
+    runner.module.set_state(learner.module.get_state())
+    for _ in range(samples - 1):
+        runner.sample()
+    for fragment in runner.sample():
+        learner.store.add(fragment)
+    runner.stop()
+    return learner, learner.draw_minibatch()
+
+
 def rows_of(batch, column="observations"):
     """A column of a minibatch of rows, `(N * B, ...)`, task by task."""
     values = batch.observations if column == "observations" else batch.columns[column]
