@@ -174,9 +174,25 @@ class ReplayConfig(MultiTaskConfig):
                 f"train_batch_size_per_learner is {rows}; minibatches are whole sequences of "
                 f"{sequences.length} rows ({num_tasks} tasks), so it must be a multiple of {of_all}."
             )
-        needed = sequences.length * self.num_envs_per_task * max(1, self.num_env_runners, self.num_learners)
-        if self.replay_capacity < 2 * needed:
+        needed = self._rows_of_sequences(sequences.length) * self._num_rings
+        if self.replay_capacity < needed * self.num_envs_per_task:
             raise DistillError(
-                f"replay_capacity is {self.replay_capacity}; it must hold two sequences of "
-                f"{sequences.length} rows of every environment ({2 * needed})."
+                f"replay_capacity is {self.replay_capacity}; sequences of {sequences.length} rows go over whole "
+                f"fragments of every environment, so it must be at least {needed * self.num_envs_per_task}."
             )
+
+    def _rows_of_sequences(self, length: int) -> int:
+        """Rows of a ring in which there always is a sequence: they start where fragments do."""
+        fragment = int(self.get_rollout_fragment_length())
+        num_fragments = -(-length // fragment)
+        # Between fragments there may be gaps, which take rows too.
+        return num_fragments * fragment * (1 if num_fragments == 1 else 2)
+
+    @property
+    def _num_rings(self) -> int:
+        """Into how many rings all learners together divide `replay_capacity`."""
+        num_learners, num_env_runners = max(1, self.num_learners), max(1, self.num_env_runners)
+        of_learner = num_env_runners
+        if num_env_runners >= num_learners:
+            of_learner = -(-num_env_runners // num_learners)
+        return num_learners * of_learner

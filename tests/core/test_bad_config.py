@@ -85,7 +85,6 @@ RECURRENT = [  # fragments have 8 rows, minibatches 16 of two tasks
     ("rollout_fragment_length", "auto", "rollout_fragment_length is 'auto' (str); it must be an integer"),
     ("burn_in_len", 8, "burn_in_len is 8; it must be an integer >= 0 and <= 7"),
     ("burn_in_len", "2", "burn_in_len is '2' (str)"),
-    ("replay_capacity", 47, "replay_capacity is 47; it must hold two sequences of 8 rows of every"),
 ]
 ACTOR_MIMIC = [
     ("tau", 0, "> 0"),
@@ -170,6 +169,28 @@ def test_that_sequences_fit_their_minibatches_and_the_replay_buffer(
     config.copy().validate()
     with refused(says):
         config.update_from_dict({key: value}).validate()
+
+
+@pytest.mark.parametrize(
+    ("length", "num_learners", "num_env_runners", "least"),
+    [
+        (8, 0, 0, 3 * 8),
+        (2, 0, 0, 3 * 8),  # sequences start where fragments do
+        (16, 0, 0, 3 * 32),  # between two fragments there may be gaps
+        (8, 2, 2, 3 * 8 * 2),
+        (8, 2, 3, 3 * 8 * 4),
+        (8, 4, 2, 3 * 8 * 8),  # runners' samples go to the learners in turn
+    ],
+)
+def test_that_a_replay_buffer_always_has_a_sequence(
+    actor_mimic, refused, length, num_learners, num_env_runners, least
+):
+    training = {"train_batch_size_per_learner": 32, "num_steps_sampled_before_learning_starts": 1}
+    config = actor_mimic(network={"type": "mlp", "lstm": 4}, sequence_length=length, **training)
+    config.learners(num_learners=num_learners).env_runners(num_env_runners=num_env_runners)
+    config.copy().training(replay_capacity=least).validate()
+    with refused(f"replay_capacity is {least - 1}", f"at least {least}"):
+        config.training(replay_capacity=least - 1).validate()
 
 
 @pytest.mark.parametrize(
