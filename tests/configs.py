@@ -9,7 +9,7 @@ from rllib_distill import ActorMimicConfig, MultiTaskDQNConfig, PolicyDistillati
 from rllib_distill.errors import DistillError
 from rllib_distill.experts import ExpertBank
 from rllib_distill.tasks import TaskSet
-from tests.sampling.counting_env import NAMED_TASKS, save_random_experts
+from tests.env_runner.counting_env import NAMED_TASKS, save_random_experts
 
 ON_POLICY = {"expected_entropy_regularised": {}, "kickstarting": {"rl_coeff": 1.0}}
 """Objectives on trajectories, with the settings that they cannot do without."""

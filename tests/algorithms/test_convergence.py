@@ -7,7 +7,7 @@ import torch
 from rllib_distill import ActorMimicConfig, MultiTaskDQNConfig
 from rllib_distill.experts import Expert
 from tests.algorithms.tabular_envs import LINEAR, Corridor, Income, Walk, quick, train_until
-from tests.sampling.counting_env import save_random_experts
+from tests.env_runner.counting_env import save_random_experts
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

@@ -9,7 +9,7 @@ from rllib_distill import MultiTaskDQNConfig
 from rllib_distill.errors import DistillError
 from tests.configs import small
 from tests.learners import STEP, assert_same, filled_learner, learner_of, rows_of
-from tests.sampling.counting_env import NAMED_TASKS
+from tests.env_runner.counting_env import NAMED_TASKS
 
 
 @pytest.mark.parametrize(

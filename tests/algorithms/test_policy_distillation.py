@@ -8,7 +8,7 @@ from rllib_distill.experts import Expert
 from tests.algorithms.tabular_envs import LINEAR, Corridor, Walk, quick, train_until
 from tests.configs import ON_POLICY
 from tests.learners import from_learners, is_same, learner_of, num_updates, weights_of
-from tests.sampling.counting_env import save_random_experts
+from tests.env_runner.counting_env import save_random_experts
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

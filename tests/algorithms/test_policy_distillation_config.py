@@ -9,7 +9,7 @@ from rllib_distill.core.schedules import Elapsed
 from rllib_distill.experts import Expert
 from rllib_distill.losses import DistillationLoss
 from tests.configs import ON_POLICY
-from tests.sampling.counting_env import NAMED_TASKS, save_random_experts
+from tests.env_runner.counting_env import NAMED_TASKS, save_random_experts
 
 LSTM = {"type": "mlp", "hiddens": [8], "lstm": 4}
 WRONG = [

@@ -23,7 +23,7 @@ from tests.learners import (
     optimizers_of,
     rows_of,
 )
-from tests.sampling.counting_env import check_fragment, save_random_experts
+from tests.env_runner.counting_env import check_fragment, save_random_experts
 
 TAU = 0.5
 TAU_OF = {"short": 50.0, "long": 5.0}  # with small ones only the best action would count

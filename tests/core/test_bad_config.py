@@ -12,7 +12,7 @@ from rllib_distill import (
     SoftQDistralConfig,
 )
 from rllib_distill.errors import DistillError
-from tests.sampling.counting_env import NAMED_TASKS, save_random_experts
+from tests.env_runner.counting_env import NAMED_TASKS, save_random_experts
 
 NAN = float("nan")
 RENAMED = [

@@ -8,7 +8,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from rllib_distill.algorithms.actor_mimic import ActorMimic, ActorMimicConfig
 from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQNConfig
 from rllib_distill.core.learner import num_sources, rank_of
-from tests.sampling.counting_env import NAMED_TASKS
+from tests.env_runner.counting_env import NAMED_TASKS
 
 
 def test_that_a_config_from_a_dict_equals_one_from_methods(paths):
