@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from rllib_distill import ActorMimicConfig, MultiTaskDQNConfig, PolicyDistillationConfig
+from rllib_distill.env_runner.actors import NetworkActor
 from rllib_distill.errors import DistillError
 from rllib_distill.experts import ExpertBank
 from rllib_distill.tasks import TaskSet
@@ -98,3 +99,16 @@ def refused():
         assert all(str(part) in text for part in parts), text
 
     return context
+
+
+@pytest.fixture
+def epsilons(monkeypatch):
+    """With what epsilon was acted, call by call."""
+    given, act = [], NetworkActor.__call__
+
+    def remember(self, rows, state, epsilon, rng):
+        given.append(epsilon)
+        return act(self, rows, state, epsilon, rng)
+
+    monkeypatch.setattr(NetworkActor, "__call__", remember)
+    return given

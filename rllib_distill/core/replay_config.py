@@ -174,11 +174,11 @@ class ReplayConfig(MultiTaskConfig):
                 f"train_batch_size_per_learner is {rows}; minibatches are whole sequences of "
                 f"{sequences.length} rows ({num_tasks} tasks), so it must be a multiple of {of_all}."
             )
-        needed = self._rows_of_sequences(sequences.length) * self._num_rings
-        if self.replay_capacity < needed * self.num_envs_per_task:
+        needed = self._rows_of_sequences(sequences.length) * self.num_envs_per_task * self._num_rings
+        if self.replay_capacity < needed:
             raise DistillError(
-                f"replay_capacity is {self.replay_capacity}; sequences of {sequences.length} rows go over whole "
-                f"fragments of every environment, so it must be at least {needed * self.num_envs_per_task}."
+                f"replay_capacity is {self.replay_capacity}; sequences of {sequences.length} rows go over "
+                f"whole fragments of every environment, so it must be at least {needed}."
             )
 
     def _rows_of_sequences(self, length: int) -> int:

@@ -1,4 +1,4 @@
-"""Small tasks with one observation per state, which a linear network can solve exactly, and their training."""
+"""Small tasks with one observation per state, which a linear network solves exactly; their training."""
 
 import gymnasium as gym
 import numpy as np

@@ -1,4 +1,4 @@
-"""Q-learning's gradient steps against plain PyTorch that does the same; one network for each task or for all."""
+"""Q-learning's steps against plain PyTorch that does the same; a network for each task, or one for all."""
 
 import copy
 
@@ -8,8 +8,8 @@ import torch
 from rllib_distill import MultiTaskDQNConfig
 from rllib_distill.errors import DistillError
 from tests.configs import small
-from tests.learners import STEP, assert_same, filled_learner, learner_of, rows_of
 from tests.env_runner.counting_env import NAMED_TASKS
+from tests.learners import STEP, assert_same, filled_learner, learner_of, rows_of
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from rllib_distill import PolicyDistillation, PolicyDistillationConfig
 from rllib_distill.experts import Expert
 from tests.algorithms.tabular_envs import LINEAR, Corridor, Walk, quick, train_until
 from tests.configs import ON_POLICY
-from tests.learners import from_learners, is_same, learner_of, num_updates, weights_of
 from tests.env_runner.counting_env import save_random_experts
+from tests.learners import from_learners, is_same, learner_of, num_updates, weights_of
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -187,9 +187,7 @@ def test_that_a_kickstarted_student_surpasses_a_useless_expert(tmp_path):
 
 @pytest.mark.parametrize("objective", ON_POLICY)
 @pytest.mark.parametrize("network", [{"type": "mlp", "hiddens": [8]}, {"type": "mlp", "lstm": 4}])
-def test_that_an_objective_on_trajectories_goes_on_from_a_checkpoint(
-    on_policy, objective, network, tmp_path
-):
+def test_that_an_objective_on_trajectories_goes_on_from_a_checkpoint(on_policy, objective, network, tmp_path):
     algo = on_policy(objective, network=network).build_algo()
     result = [algo.train() for _ in range(3)][-1]
     for key in ("policy_loss", "vf_loss", "entropy", "imitation_loss", "greedy_agreement"):

@@ -1,4 +1,4 @@
-"""What Policy Distillation's config says, and refuses: losses, objectives, experts, settings without effect."""
+"""What Policy Distillation's config says, and refuses: losses, objectives, experts, idle settings."""
 
 import pytest
 import torch

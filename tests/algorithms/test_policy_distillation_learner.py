@@ -12,6 +12,7 @@ from rllib_distill.losses import distillation_kl_loss
 from tests.algorithms.distral_tasks import TASKS
 from tests.algorithms.tabular_envs import Corridor, Income
 from tests.configs import ON_POLICY
+from tests.env_runner.counting_env import check_fragment, save_random_experts
 from tests.learners import (
     STEP,
     STEPS,
@@ -23,7 +24,6 @@ from tests.learners import (
     optimizers_of,
     rows_of,
 )
-from tests.env_runner.counting_env import check_fragment, save_random_experts
 
 TAU = 0.5
 TAU_OF = {"short": 50.0, "long": 5.0}  # with small ones only the best action would count

@@ -13,8 +13,8 @@ from rllib_distill.core.learner import FragmentData
 from rllib_distill.env_runner import MultiTaskEnvRunner
 from rllib_distill.experts import ExpertBank
 from rllib_distill.tasks import TaskSet
-from tests.learners import STEP, is_same, learner_of, weights_of
 from tests.env_runner.counting_env import save_random_experts
+from tests.learners import STEP, is_same, learner_of, weights_of
 
 FRAGMENT, LENGTH, BURN_IN, TAU, BETA = 8, 12, 3, 0.5, 0.1
 LSTM = {"type": "mlp", "hiddens": [8], "lstm": 4}

@@ -162,9 +162,7 @@ def test_that_a_bad_value_of_actor_mimic_is_refused(actor_mimic, refused, key, v
 
 
 @pytest.mark.parametrize(("key", "value", "says"), RECURRENT)
-def test_that_sequences_fit_their_minibatches_and_the_replay_buffer(
-    actor_mimic, refused, key, value, says
-):
+def test_that_sequences_fit_their_minibatches_and_the_replay_buffer(actor_mimic, refused, key, value, says):
     config = actor_mimic(network={"type": "mlp", "lstm": 4}, train_batch_size_per_learner=16)
     config.copy().validate()
     with refused(says):

@@ -41,7 +41,9 @@ def test_that_a_loss_that_is_no_number_stops_the_run(actor_mimic):
 def test_that_gradients_are_clipped_where_the_config_says_so(actor_mimic):
     step = {}
     for clip in (None, 1e-4):
-        learner, _ = filled_learner(actor_mimic(grad_clip=clip, lr=0.1, optimizer={"type": "adam", "eps": 1.0}))
+        learner, _ = filled_learner(
+            actor_mimic(grad_clip=clip, lr=0.1, optimizer={"type": "adam", "eps": 1.0})
+        )
         before = learner.module["student"].network.head.weight.detach().clone()
         learner.update(**STEP)
         step[clip] = (learner.module["student"].network.head.weight - before).abs().max()

@@ -10,7 +10,6 @@ import torch
 from ray import tune
 
 from rllib_distill import ActorMimic, ActorMimicConfig, register
-from rllib_distill.env_runner.actors import NetworkActor
 from rllib_distill.experts import Expert
 from tests.configs import RETURN
 from tests.learners import learner_of
@@ -22,7 +21,7 @@ SCHEDULE = [[0, 1.0], [10_000, 0.0]]
 
 @pytest.fixture(scope="module")
 def loaded_experts():
-    """All experts that were loaded for the algorithm: those of its config's check, and those of its runner."""
+    """All experts that were loaded for the algorithm, for the check of its config and by its runner."""
     return []
 
 
@@ -54,19 +53,6 @@ def restored(trained, tmp_path_factory):
     again = ActorMimic.from_checkpoint(folder)
     yield algo, folder, again, before
     again.stop()
-
-
-@pytest.fixture
-def epsilons(monkeypatch):
-    """With what epsilon was acted, call by call."""
-    given, act = [], NetworkActor.__call__
-
-    def remember(self, rows, state, epsilon, rng):
-        given.append(epsilon)
-        return act(self, rows, state, epsilon, rng)
-
-    monkeypatch.setattr(NetworkActor, "__call__", remember)
-    return given
 
 
 def snapshot(algo, folder):

@@ -282,8 +282,8 @@ class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
             found = import_object(self.loss, "loss")
             if not callable(found) and not isinstance(found, DistillationLoss):
                 raise DistillError(
-                    f"loss is {self.loss!r}, which is {found!r} ({type(found).__name__}); it must be a function "
-                    "or a DistillationLoss."
+                    f"loss is {self.loss!r}, which is {found!r} ({type(found).__name__}); it must be a "
+                    "function or a DistillationLoss."
                 )
             return found if isinstance(found, DistillationLoss) else DistillationLoss(found)
         check_choice("loss", self.loss, tuple(DISTILLATION_LOSSES))
