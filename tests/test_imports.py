@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "rllib_distill"
 # Each unit may import those before it. Two of one layer may know each other one way, not both.
 LAYERS = [
     {"errors"},
-    {"imports", "schema"},
+    {"files", "imports", "schema"},
     {"losses", "tasks"},
     {"networks"},
     {"experts", "replay"},
@@ -20,11 +20,12 @@ LAYERS = [
     {"core"},
     {"algorithms"},
     {"evaluation", "registry"},
+    {"results"},
     {"__init__"},
     {"cli"},
 ]
 LEVEL = {unit: level for level, layer in enumerate(LAYERS) for unit in layer}
-WITHOUT_RAY = ("errors", "imports", "schema", "losses", "networks")
+WITHOUT_RAY = ("errors", "files", "imports", "schema", "losses", "networks")
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from rllib_distill.cli.app import run
 from rllib_distill.cli.experiment import Experiment, grid_points, read_experiment_file
-from tests.sampling.counting_env import save_random_experts
+from tests.env_runner.counting_env import save_random_experts
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 ROOT = Path(__file__).parents[1]

@@ -11,10 +11,10 @@ from rllib_distill.cli.experiment import ReportOptions
 from rllib_distill.cli.progress import make_console
 from rllib_distill.cli.ray_session import check_writable, command_line, ray_session, short
 from rllib_distill.evaluation import Report, ScoreBoard, make_report
-from rllib_distill.evaluation.expected_returns import note_expected_returns
-from rllib_distill.evaluation.files import write_atomically
-from rllib_distill.evaluation.table import score_table
-from rllib_distill.evaluation.trained_policies import TrainedPolicies
+from rllib_distill.evaluation.policies import TrainedPolicies
+from rllib_distill.evaluation.report import note_expected_returns
+from rllib_distill.evaluation.scores import score_table
+from rllib_distill.files import write_atomically
 
 
 def evaluate_checkpoint(

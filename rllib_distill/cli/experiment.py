@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
-from rllib_distill.cli.yaml_file import read_yaml
 from rllib_distill.errors import DistillError, nearest, text_hint
+from rllib_distill.files import read_yaml
 from rllib_distill.registry import algorithm_class
 from rllib_distill.schema import Schema, validate
 

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rllib_distill.cli.ray_session import check_writable, command_line, short
-from rllib_distill.cli.results_file import read_page
 from rllib_distill.errors import DistillError
-from rllib_distill.evaluation.files import write_atomically
-from rllib_distill.evaluation.recorded_run import RecordedRun
+from rllib_distill.files import write_atomically
+from rllib_distill.results import RecordedRun, read_page
 
 
 def record_trials(trials: Sequence[Path], folder: Path) -> int:

@@ -29,7 +29,7 @@ from rllib_distill.cli.ray_session import (
 )
 from rllib_distill.errors import DistillError, nearest
 from rllib_distill.evaluation import ScoreBoard
-from rllib_distill.evaluation.table import summary_table
+from rllib_distill.evaluation.scores import summary_table
 from rllib_distill.registry import register
 
 _RESUME, _SKIP = tune.ResumeConfig.ResumeType.RESUME, tune.ResumeConfig.ResumeType.SKIP

@@ -437,6 +437,11 @@ class MultiTaskConfig(AlgorithmConfig):
         return self.task_set.shared(own_actions=self.heads == "per_task")
 
     @property
+    def evaluates_distilled(self) -> bool:
+        """Whether evaluation plays a distilled policy, too, on every task."""
+        return False
+
+    @property
     def label_columns(self) -> tuple[str, ...]:
         """Which of the experts' outputs and features go into fragments."""
         return ()

@@ -17,7 +17,6 @@ from ray.rllib.utils.metrics import (
 from rllib_distill.core.algorithm import MultiTaskAlgorithm
 from rllib_distill.core.checks import Coefficient, check_coefficient, check_number, coefficient_of
 from rllib_distill.core.config import MultiTaskConfig
-from rllib_distill.core.paths import absolute_path
 from rllib_distill.core.schedules import (
     Elapsed,
     Position,
@@ -29,6 +28,7 @@ from rllib_distill.core.schedules import (
 from rllib_distill.env_runner.actors import Actor, ExpertActor, ExpertLabels, TakingTurns
 from rllib_distill.errors import DistillError, nearest
 from rllib_distill.experts import ExpertBank
+from rllib_distill.files import absolute_path
 from rllib_distill.losses.common import only_legal
 from rllib_distill.replay import Batch
 from rllib_distill.replay.fragment import EXPERT_FEATURES, EXPERT_OUTPUTS

@@ -14,6 +14,7 @@ from rllib_distill.core.learner import MultiTaskLearner
 from rllib_distill.errors import DistillError
 from rllib_distill.replay import Batch, FragmentQueue
 from rllib_distill.replay.fragment import BEHAVIOUR_LOG_PROBS
+from rllib_distill.tasks import SharedSpaces
 
 
 class TrajectoryMixin(MultiTaskConfig):
@@ -57,6 +58,10 @@ class TrajectoryMixin(MultiTaskConfig):
             }
         )
 
+    def module_spaces(self, module_id: str) -> SharedSpaces:
+        """On trajectories those of all tasks, whatever the module: a batch has all of them side by side."""
+        return self.shared_spaces if self.learns_on_policy else super().module_spaces(module_id)
+
     def validate(self) -> None:
         """Checks every value before anything starts."""
         check_number("vf_loss_coeff", self.vf_loss_coeff, least=0)
@@ -92,8 +97,16 @@ class TrajectoryLearner(MultiTaskLearner):
         self._rows = 0
         return FragmentQueue(tuple(self.config.tasks), self.config.shared_spaces, self._device)
 
-    def draw_minibatch(self) -> Batch | None:
-        """All samples that wait."""
+    def draw_minibatch(self) -> Any:
+        """All samples that wait: module id -> the part of its tasks; None where there are none."""
+        batch = self.next_batch()
+        if batch is None:
+            return None
+        config = self.config
+        return {mid: batch.of_tasks(config.tasks_of_module(mid)) for mid in self.module.keys()}  # no mapping
+
+    def next_batch(self) -> Batch | None:
+        """All samples that wait, of all tasks together."""
         batch = self.store.pop_all()
         self._rows = 0 if batch is None else batch.num_rows
         return batch

@@ -1,7 +1,7 @@
-"""Scores of trained policies beside random play and experts: playing, tables, files, pictures."""
+"""Scores of trained policies beside random play and experts: playing, tables, files and pictures."""
 
+from rllib_distill.evaluation.play import play
 from rllib_distill.evaluation.report import Report, make_report
-from rllib_distill.evaluation.score_board import ScoreBoard
-from rllib_distill.evaluation.scores import play
+from rllib_distill.evaluation.scores import ScoreBoard
 
 __all__ = ["Report", "ScoreBoard", "make_report", "play"]

@@ -1,25 +1,40 @@
 """The report on a checkpoint: who scored what, how it was trained, and the files that say so."""
 
+import json
+import math
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
+import pandas as pd
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from rllib_distill.core.experts import ExpertConfig
-from rllib_distill.evaluation.atari_scores import atari_game
-from rllib_distill.evaluation.files import write_atomically
-from rllib_distill.evaluation.json_text import json_text
-from rllib_distill.evaluation.learning_curves import learning_curves_png
-from rllib_distill.evaluation.players import ExpertPlayer, Player, PolicyPlayer, RandomPlayer
-from rllib_distill.evaluation.score_board import DISTILLED, EXPERT, POLICY, RANDOM, STUDENT, ScoreBoard
-from rllib_distill.evaluation.scores import play_in_parallel
-from rllib_distill.evaluation.table import score_csv
-from rllib_distill.evaluation.trained_policies import TrainedPolicies
-from rllib_distill.evaluation.training_record import TrainingRecord
+from rllib_distill.core.experts import ExpertsMixin
+from rllib_distill.evaluation.play import play_in_parallel
+from rllib_distill.evaluation.plots import learning_curves_png
+from rllib_distill.evaluation.policies import (
+    MakeActor,
+    TrainedPolicies,
+    checkpoint_actor,
+    expert_actor,
+    random_actor,
+)
+from rllib_distill.evaluation.scores import (
+    DISTILLED,
+    EXPERT,
+    POLICY,
+    RANDOM,
+    STUDENT,
+    ScoreBoard,
+    atari_game,
+    score_csv,
+)
+from rllib_distill.experts import Expert
+from rllib_distill.files import json_text, write_all_atomically
 from rllib_distill.tasks.atari import ATARI_DEFAULTS
 from rllib_distill.tasks.task import TaskSpec
 
@@ -27,6 +42,132 @@ FORMAT = "rllib_distill.scores/1"
 _DERIVED = ("env", "env_config", "policies", "simple_optimizer")  # from `tasks`, or of no use
 _RULES = ("frame_skip", "noop_max", "repeat_action_probability", "max_num_frames_per_episode")
 _PACKAGES = ("rllib-distill", "ray", "torch", "numpy", "gymnasium")
+_MOST_POINTS = 200  # of a training curve
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What Tune wrote about a trial while it trained; empty where there is no record.
+
+    Attributes:
+        results: RLlib's results in order, one per training iteration.
+        expert_modules: Maps each task to the id of the module that was its expert and learned; empty if none
+            did.
+    """
+
+    results: tuple[dict[str, Any], ...]
+    expert_modules: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, trial_folder: Path, expert_modules: Mapping[str, str] | None = None) -> "TrainingRecord":
+        """Reads `result.json`, which has one JSON mapping per line.
+
+        Args:
+            trial_folder: The folder with the trial's checkpoints.
+            expert_modules: As the attribute of this name.
+        """
+        path = trial_folder / "result.json"
+        results: list[dict[str, Any]] = []
+        for line in path.read_text().splitlines() if path.exists() else ():
+            try:
+                result = json.loads(line)
+            except ValueError:
+                continue  # the last line of a run that was killed
+            while results and results[-1]["training_iteration"] >= result["training_iteration"]:
+                results.pop()  # the trial went on from an earlier checkpoint
+            results.append(result)
+        return cls(tuple(results), dict(expert_modules or {}))
+
+    @property
+    def env_steps(self) -> int | None:
+        """Env steps of all tasks together; None if there is no record."""
+        steps = self.results[-1].get("num_env_steps_sampled_lifetime") if self.results else None
+        return None if steps is None else int(steps)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the trial trained; None if there is no record."""
+        return float(self.results[-1]["time_total_s"]) if self.results else None
+
+    def returns(self, task: str) -> tuple[list[float], list[float]]:
+        """Returns a task's training curve: env steps of all tasks together, and the latest mean return."""
+        points = [
+            (float(result["num_env_steps_sampled_lifetime"]), mean)
+            for result in self.results
+            if (mean := _training_returns(result).get(task)) is not None
+        ]
+        return [steps for steps, _ in points], [mean for _, mean in points]
+
+    @property
+    def curve(self) -> list[dict[str, Any]]:
+        """The training returns of all tasks, in few enough points to be kept with every run.
+
+        Where there are more than 200 results, those of each of 200 equal ranges of env steps are averaged.
+
+        Returns:
+            Points in order: `env_steps` of all tasks together, `seconds` trained, and `returns`, which maps
+            each task that has one by then to the mean return of its last training episodes.
+        """
+        results = [result for result in self.results if _training_returns(result)]
+        returns = pd.DataFrame(map(_training_returns, results))
+        steps = pd.Series([float(result["num_env_steps_sampled_lifetime"]) for result in results])
+        seconds = pd.Series([float(result["time_total_s"]) for result in results])
+        part = pd.Series(range(len(results)))
+        if len(results) > _MOST_POINTS:
+            first, last = steps.iloc[0], steps.iloc[-1]
+            part = ((steps - first) * _MOST_POINTS // max(last - first, 1.0)).clip(upper=_MOST_POINTS - 1)
+        means = zip(
+            steps.groupby(part).mean(),
+            seconds.groupby(part).mean(),
+            returns.groupby(part).mean().to_dict("records"),
+            strict=True,
+        )
+        return [
+            {
+                "env_steps": round(at),
+                "seconds": round(trained, 1),
+                "returns": {  # 6 digits make a small file
+                    task: float(f"{mean:.6g}") for task, mean in of_tasks.items() if not math.isnan(mean)
+                },
+            }
+            for at, trained, of_tasks in means
+        ]
+
+    @property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The evaluations that RLlib made while the trial trained.
+
+        Returns:
+            In order: `env_steps` of all tasks together, and mappings of tasks to mean returns: `student` (of
+            whoever acts for the tasks), `experts` where they learn, and `distilled` where there is such a
+            policy.
+        """
+        evaluations = []
+        for result in self.results:
+            evaluation = result.get("evaluation") or {}
+            if "num_healthy_workers" not in evaluation:
+                continue  # RLlib repeats the last one in the results of iterations without their own
+            runners = evaluation.get("env_runners", {})
+            modules = runners.get("module_episode_returns_mean", {})
+            experts = {
+                task: modules[module] for task, module in self.expert_modules.items() if module in modules
+            }
+            distilled = dict(runners.get("distilled_episode_returns_mean", {}))
+            evaluations.append(
+                {
+                    "env_steps": int(result["num_env_steps_sampled_lifetime"]),
+                    "student": dict(runners.get("agent_episode_returns_mean", {})),
+                    **({"experts": experts} if self.expert_modules else {}),
+                    **({"distilled": distilled} if distilled else {}),
+                }
+            )
+        return evaluations
+
+
+def _training_returns(result: Mapping[str, Any]) -> dict[str, float]:
+    """Maps each task to the mean return of its last training episodes; empty before one has ended."""
+    means = result.get("env_runners", {}).get("agent_episode_returns_mean", {})
+    return {task: float(mean) for task, mean in means.items() if mean is not None and math.isfinite(mean)}
 
 
 @dataclass(frozen=True)
@@ -35,8 +176,8 @@ class Report:
 
     Attributes:
         board: The scores.
-        record: Of the training; empty where none lies beside the checkpoint.
-        facts: Checkpoint, algorithm, settings, seeds, versions, command.
+        record: The record of the training; empty where none lies beside the checkpoint.
+        facts: Checkpoint, algorithm, settings, seeds, versions and command.
     """
 
     board: ScoreBoard
@@ -44,11 +185,11 @@ class Report:
     facts: Mapping[str, Any]
 
     def to_json(self) -> str:
-        """All of it; `returns` lists every episode, `evaluations` and `training_curve` of the training."""
+        """Writes the whole report as JSON, with the return of every episode in `returns`."""
         board = self.board
         tasks = {
             task: {
-                **{player: _summary(board, player, task) for player in board.players},
+                **{policy: _summary(board, policy, task) for policy in board.policies},
                 **({"student_share": board.student_share(task)} if board.measure else {}),
             }
             for task in board.tasks
@@ -58,24 +199,29 @@ class Report:
         return json_text({"format": FORMAT, "tasks": tasks, **total, **self.facts, **training}) + "\n"
 
     def to_csv(self) -> str:
-        """One row per task."""
+        """Writes the scores as CSV, one row per task."""
         return score_csv(self.board)
 
     def write(self, folder: Path) -> list[Path]:
         """Writes `scores.json`, `scores.csv` and, if the training was recorded, `learning_curves.png`.
 
         Args:
-            folder: Exists.
+            folder: Where the files belong.
 
         Returns:
-            The files.
+            The paths of the files.
+
+        Raises:
+            DistillError: A file cannot be written; then none is.
         """
         contents = {"scores.json": self.to_json().encode(), "scores.csv": self.to_csv().encode()}
         if self.record.results:
-            contents["learning_curves.png"] = learning_curves_png(self.board, self.record, self._title())
-        for name, content in contents.items():
-            write_atomically(folder / name, content)
-        return [folder / name for name in contents]
+            returns = {task: self.record.returns(task) for task in self.board.tasks}
+            picture = learning_curves_png(self.board, returns, self.record.evaluations, self._title())
+            contents["learning_curves.png"] = picture
+        files = {folder / name: content for name, content in contents.items()}
+        write_all_atomically(files)
+        return list(files)
 
     def _title(self) -> str:
         mean, above = self.board.geometric_mean, ", above random play"
@@ -97,34 +243,34 @@ def make_report(
 ) -> Report:
     """Plays as a checkpoint's policies do, at random, and as its experts or distilled policy if it has any.
 
-    Needs Ray started.
+    Ray must have been started.
 
     Args:
-        checkpoint: Its folder.
-        episodes: Per player and task.
+        checkpoint: The checkpoint's folder.
+        episodes: Episodes per policy and task.
         steps: Instead of so many episodes, an epoch of so many steps; the papers' have 125,000.
         epsilon: Chance of a random action; the papers' is 0.05. None: the config's `evaluation_epsilon`.
-        seed: Of environments and chance.
-        command: That the user gave, for the record.
-        on_progress: Told how many of how many games are finished.
+        seed: Seeds environments and chance.
+        command: The command that the user gave, for the record.
+        on_progress: Is told how many of how many games are finished.
 
     Raises:
         DistillError: The checkpoint, or an expert of it, cannot be read.
     """
-    policies = TrainedPolicies(checkpoint)
-    config = policies.config
+    trained = TrainedPolicies(checkpoint)
+    config, folder = trained.config, str(checkpoint.resolve())
     epsilon = config.evaluation_epsilon if epsilon is None else epsilon
-    players: dict[str, Player] = {RANDOM: RandomPlayer()}
+    policies: dict[str, MakeActor] = {RANDOM: random_actor}
     if config.expert_modules:
-        players[EXPERT] = PolicyPlayer(str(checkpoint.resolve()), "experts")
-    elif isinstance(config, ExpertConfig):
+        policies[EXPERT] = partial(checkpoint_actor, folder, "expert")
+    elif isinstance(config, ExpertsMixin):
         config.load_experts()  # raises what is wrong with them, here rather than far away
-        players[EXPERT] = ExpertPlayer(dict(cast(Mapping[str, str], config.expert_paths)))
-    players[STUDENT if EXPERT in players else POLICY] = PolicyPlayer(str(checkpoint.resolve()))
+        policies[EXPERT] = partial(expert_actor, dict(cast(Mapping[str, str], config.expert_paths)))
+    policies[STUDENT if EXPERT in policies else POLICY] = partial(checkpoint_actor, folder, "policy")
     if config.evaluates_distilled:
-        players[DISTILLED] = PolicyPlayer(str(checkpoint.resolve()), "distilled")
+        policies[DISTILLED] = partial(checkpoint_actor, folder, "distilled")
     scores = play_in_parallel(
-        players,
+        policies,
         config.task_set,
         num_episodes=episodes if steps is None else None,
         num_steps=steps,
@@ -135,8 +281,8 @@ def make_report(
     amount = {"episodes": episodes} if steps is None else {"steps": steps}
     record = TrainingRecord.read(checkpoint.parent, config.expert_modules)
     facts = {
-        "algorithm": policies.algorithm.__name__,
-        "checkpoint": str(checkpoint.resolve()),
+        "algorithm": trained.algorithm.__name__,
+        "checkpoint": folder,
         "evaluation": {**amount, "epsilon": epsilon, "seed": seed},
         "training": {"env_steps": record.env_steps, "seconds": record.seconds, "seed": config.seed},
         "config": _essentials(config),
@@ -149,9 +295,12 @@ def make_report(
 
 
 def games_of(specs: Mapping[str, TaskSpec]) -> dict[str, str]:
-    """Task -> the game of the table in `atari_scores` that it is; tasks that are none are left out.
+    """Finds the tasks that are games of `RANDOM_AND_HUMAN`.
 
     Wrapped, with sticky actions or shorter episodes it is another game, with other scores.
+
+    Returns:
+        Task -> its name there; tasks that are no such game are left out.
     """
     games = {
         name: atari_game(spec.env)
@@ -164,25 +313,52 @@ def games_of(specs: Mapping[str, TaskSpec]) -> dict[str, str]:
     return {name: game for name, game in games.items() if game}
 
 
-def _summary(board: ScoreBoard, player: str, task: str) -> dict[str, Any]:
-    played = board.episodes[player][task]
-    human = board.human_normalised(player, task)
+def note_expected_returns(folder: Path, report: Report) -> None:
+    """Writes measured returns into the expert files that training exported, which know none yet.
+
+    Args:
+        folder: Has `<task>.safetensors`; tasks without one are left out, and those of which not one episode
+            ended.
+        report: The report on the policies, or the experts that learned beside a student, that became these
+            files.
+    """
+    board = report.board
+    policy = POLICY if POLICY in board.policies else EXPERT
+    for task in board.tasks:
+        path = folder / f"{task}.safetensors"
+        if path.exists() and not board.is_unfinished(policy, task):
+            expert = Expert.load(path)
+            expert.info = replace(
+                expert.info,
+                expected_return={
+                    "mean": board.mean(policy, task),
+                    "std": board.std(policy, task),
+                    "episodes": board.num_episodes(policy, task),
+                    "epsilon": report.facts["evaluation"]["epsilon"],
+                },
+            )
+            expert.save(path)
+
+
+def _summary(board: ScoreBoard, policy: str, task: str) -> dict[str, Any]:
+    played = board.episodes[policy][task]
+    human = board.human_normalised(policy, task)
     return {
-        "episodes": board.num_episodes(player, task),
+        "episodes": board.num_episodes(policy, task),
         "env_steps": played.env_steps(),
-        "mean": board.mean(player, task),
-        "std": board.std(player, task),
+        "mean": board.mean(policy, task),
+        "std": board.std(policy, task),
         "min": min(played.returns),
         "max": max(played.returns),
         "mean_length": sum(played.lengths) / len(played.lengths),
         **({"human_normalised": human} if human is not None else {}),
-        **({"unfinished": True} if board.is_unfinished(player, task) else {}),
+        **({"unfinished": True} if board.is_unfinished(policy, task) else {}),
         "returns": list(played.returns),
     }
 
 
 def _essentials(config: AlgorithmConfig) -> dict[str, Any]:
-    """Our own settings, and those of RLlib's that are not at their defaults; `variant` sums them up."""
+    """Picks our own settings, and those of RLlib's that are not at their defaults; `variant` sums them up."""
     stock, default = vars(AlgorithmConfig()), vars(type(config)())
     settings = {
         key.removeprefix("_"): value

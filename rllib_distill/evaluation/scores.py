@@ -1,126 +1,287 @@
-"""Playing for scores, outside of RLlib."""
+"""Scores of all policies on all tasks: how they are compared, and the tables that show them."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
-import ray
-import torch
+import pandas as pd
+from rich.table import Table
 
-from rllib_distill.env_runner.actors import Actions, Actor, ask
-from rllib_distill.env_runner.play import play_episodes, play_steps
-from rllib_distill.env_runner.task_envs import EpisodeReturns, TaskEnvs
-from rllib_distill.evaluation.players import Player
-from rllib_distill.tasks import TaskSet
+from rllib_distill.env_runner.play import EpochReturns
+from rllib_distill.env_runner.task_envs import EpisodeReturns
 
-Scores = dict[str, dict[str, EpisodeReturns]]
-"""Player -> task -> its episodes."""
+RANDOM, EXPERT, STUDENT, POLICY, DISTILLED = "random", "expert", "student", "policy", "distilled"
 
-_MOST_ENVS = 25  # side by side, per task
+Measure = Literal["ratio", "normalised"]
+"""`ratio`: student / expert; `normalised`: (student - random) / (expert - random)."""
+
+_HEADINGS = {"ratio": "student / expert", "normalised": "student / expert,\nabove random"}
+
+RANDOM_AND_HUMAN: dict[str, tuple[float, float]] = {
+    "alien": (227.8, 7127.7), "amidar": (5.8, 1719.5), "assault": (222.4, 742.0), "asterix": (210.0, 8503.3),
+    "asteroids": (719.1, 47388.7), "atlantis": (12850.0, 29028.1), "bank_heist": (14.2, 753.1),
+    "battle_zone": (2360.0, 37187.5), "beam_rider": (363.9, 16926.5), "berzerk": (123.7, 2630.4),
+    "bowling": (23.1, 160.7), "boxing": (0.1, 12.1), "breakout": (1.7, 30.5), "centipede": (2090.9, 12017.0),
+    "chopper_command": (811.0, 7387.8), "crazy_climber": (10780.5, 35829.4), "defender": (2874.5, 18688.9),
+    "demon_attack": (152.1, 1971.0), "double_dunk": (-18.6, -16.4), "enduro": (0.0, 860.5),
+    "fishing_derby": (-91.7, -38.7), "freeway": (0.0, 29.6), "frostbite": (65.2, 4334.7),
+    "gopher": (257.6, 2412.5), "gravitar": (173.0, 3351.4), "hero": (1027.0, 30826.4),
+    "ice_hockey": (-11.2, 0.9), "jamesbond": (29.0, 302.8), "kangaroo": (52.0, 3035.0),
+    "krull": (1598.0, 2665.5), "kung_fu_master": (258.5, 22736.3), "montezuma_revenge": (0.0, 4753.3),
+    "ms_pacman": (307.3, 6951.6), "name_this_game": (2292.3, 8049.0), "phoenix": (761.4, 7242.6),
+    "pitfall": (-229.4, 6463.7), "pong": (-20.7, 14.6), "private_eye": (24.9, 69571.3),
+    "qbert": (163.9, 13455.0), "riverraid": (1338.5, 17118.0), "road_runner": (11.5, 7845.0),
+    "robotank": (2.2, 11.9), "seaquest": (68.4, 42054.7), "skiing": (-17098.1, -4336.9),
+    "solaris": (1236.3, 12326.7), "space_invaders": (148.0, 1668.7), "star_gunner": (664.0, 10250.0),
+    "surround": (-10.0, 6.5), "tennis": (-23.8, -8.3), "time_pilot": (3568.0, 5229.2),
+    "tutankham": (11.4, 167.6), "up_n_down": (533.4, 11693.2), "venture": (0.0, 1187.5),
+    "video_pinball": (16256.9, 17667.9), "wizard_of_wor": (563.5, 4756.5), "yars_revenge": (3092.9, 54576.9),
+    "zaxxon": (32.5, 9173.3),
+}  # fmt: skip
+"""Game -> mean score of uniformly random actions, and of a professional human tester.
+
+From the tables for no-op starts of Wang et al. 2016, "Dueling Network Architectures for Deep Reinforcement
+Learning" (https://arxiv.org/abs/1511.06581). Badia et al. 2020, "Agent57: Outperforming the Atari Human
+Benchmark" (https://arxiv.org/abs/2003.13350, appendix H.4) print the same, but 0 for random play in Video
+Pinball. Games last at most 30 minutes, and every action is obeyed (no sticky actions).
+"""
 
 
-def play(
-    tasks: TaskSet,
-    actor: Actor,
-    *,
-    num_envs: int,
-    num_episodes: int | None = None,
-    num_steps: int | None = None,
-    epsilon: float,
-    seed: int,
-) -> dict[str, EpisodeReturns]:
-    """Plays a number of whole episodes, or of steps; returns are undiscounted and unclipped.
+@dataclass(frozen=True)
+class ScoreBoard:
+    """The scores of several policies on the same tasks.
+
+    Attributes:
+        episodes: Name of a policy -> task -> what it played. There is `random` and, beside it, `expert` and
+            `student`; or `policy` and, where the tasks' policies share what they learn through one,
+            `distilled`.
+        games: Maps each task that is a game of `RANDOM_AND_HUMAN` to its name there.
+        epsilon: Chance of a random action that all but `random` had.
+        steps: Length of the epochs that were played; None if it was a number of episodes.
+    """
+
+    episodes: Mapping[str, Mapping[str, EpisodeReturns]]
+    games: Mapping[str, str] = field(default_factory=dict)
+    epsilon: float | None = None
+    steps: int | None = None
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """The names of the policies, in the order of columns."""
+        return tuple(self.episodes)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The names of the tasks, in the user's order."""
+        return tuple(next(iter(self.episodes.values())))
+
+    def mean(self, policy: str, task: str) -> float:
+        """Returns the mean return per episode."""
+        return float(np.mean(self.episodes[policy][task].returns))
+
+    def std(self, policy: str, task: str) -> float:
+        """Returns the standard deviation of an episode's return."""
+        return float(np.std(self.episodes[policy][task].returns))
+
+    def num_episodes(self, policy: str, task: str) -> int:
+        """Returns how many episodes the mean is over."""
+        return len(self.episodes[policy][task].returns)
+
+    def is_unfinished(self, policy: str, task: str) -> bool:
+        """Tells whether no episode ended in the epoch, so that the score is of those that it cut off."""
+        played = self.episodes[policy][task]
+        return isinstance(played, EpochReturns) and not played.finished
+
+    def human_normalised(self, policy: str, task: str) -> float | None:
+        """Returns `(mean - random) / (human - random)` with the published scores, which are of whole games.
+
+        It is None for a task that is no such game, and for a score of what was cut off.
+        """
+        if task not in self.games or self.is_unfinished(policy, task):
+            return None
+        return human_normalised(self.games[task], self.mean(policy, task))
+
+    @property
+    def measure(self) -> Measure | None:
+        """How student and expert are compared, the same way on all tasks; None without a student.
+
+        The measure is `ratio` unless that means nothing, because 0 is a score like any other: if one mean is
+        0 or less, or anyone has scored less than 0 in one episode (as in Pong, however good the two are), it
+        is `normalised`, with the score of random play as it was measured.
+        """
+        if STUDENT not in self.episodes:
+            return None
+        scores = [self.mean(policy, task) for policy in (EXPERT, STUDENT) for task in self.tasks]
+        lowest = min(min(played.returns) for of in self.episodes.values() for played in of.values())
+        return "ratio" if min(scores) > 0 and lowest >= 0 else "normalised"
+
+    def student_share(self, task: str) -> float | None:
+        """Compares student and expert by `measure`; None without a student.
+
+        It is also None where the expert is no better than random play, and where any score is of what was cut
+        off: half a lost game looks like a good one.
+        """
+        if self.measure is None or any(self.is_unfinished(policy, task) for policy in self.policies):
+            return None
+        student, expert, random = (self.mean(policy, task) for policy in (STUDENT, EXPERT, RANDOM))
+        return share_of_expert(self.measure, student, expert, random)
+
+    @property
+    def geometric_mean(self) -> float | None:
+        """The geometric mean of the shares of all tasks; None if one is missing or not above 0."""
+        return geometric_mean(self.student_share(task) for task in self.tasks)
+
+
+def share_of_expert(measure: Measure, student: float, expert: float, random: float) -> float | None:
+    """Compares a student's mean return with its expert's and, if normalised, that of random play.
+
+    The share is None where the expert is no better than nothing, or than random play.
+    """
+    base = 0.0 if measure == "ratio" else random
+    return (student - base) / (expert - base) if expert > base else None
+
+
+def geometric_mean(shares: Iterable[float | None]) -> float | None:
+    """Returns the geometric mean; None if there are no shares, or one is missing, NaN or not above 0."""
+    logs = [math.log(share) if share is not None and share > 0 else None for share in shares]
+    known = [log for log in logs if log is not None]
+    return math.exp(sum(known) / len(known)) if known and len(known) == len(logs) else None
+
+
+def atari_game(env: Any) -> str | None:
+    """Finds a game in `RANDOM_AND_HUMAN`, such as `"space_invaders"`; None for what is not in the table.
 
     Args:
-        tasks: To play.
-        actor: Who acts.
-        num_envs: Environments per task, side by side; the actor was made for as many.
-        num_episodes: Per task.
-        num_steps: Per task, instead of `num_episodes`: an epoch, see `play_steps`.
-        epsilon: Chance of a uniformly random legal action.
-        seed: Of environments and chance. The same seed gives the same episodes.
-
-    Returns:
-        Task -> its episodes.
+        env: A gymnasium id, such as `"ALE/SpaceInvaders-v5"`, or the name itself.
     """
-    rng = np.random.default_rng(seed)
-    envs = {name: TaskEnvs(task.spec.make_vector_env(num_envs)) for name, task in tasks.items()}
-
-    def act(active: Mapping[str, TaskEnvs]) -> Actions:
-        return ask(actor, active, epsilon, rng)
-
-    try:
-        for task_envs in envs.values():
-            task_envs.reset(seed=seed)
-        if num_steps is not None:
-            epochs = play_steps(envs, act, num_steps)
-            return {task: epoch.returns(task) for task, epoch in epochs.items()}
-        episodes = play_episodes(envs, act, num_episodes or 0)
-    finally:
-        for task_envs in envs.values():
-            task_envs.env.close()
-    return {task: EpisodeReturns.of(task, played) for task, played in episodes.items()}
+    if not isinstance(env, str):
+        return None
+    of_ale = re.fullmatch(r"(?:.*:)?ALE/(\w+)-v\d+", env)
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", of_ale[1]).lower() if of_ale else env
+    return name if name in RANDOM_AND_HUMAN else None
 
 
-def play_in_parallel(
-    players: Mapping[str, Player],
-    tasks: TaskSet,
-    *,
-    num_episodes: int | None = None,
-    num_steps: int | None = None,
-    epsilon: float,
-    seed: int,
-    on_progress: Callable[[int, int], None] = lambda done, of: None,
-) -> Scores:
-    """Lets every player play every task, one task of one player per Ray task and CPU.
+def human_normalised(env: str, score: float) -> float | None:
+    """Computes `(score - random) / (human - random)`: 0 is random play, 1 is the human.
 
     Args:
-        players: Name -> player.
-        tasks: To play.
-        num_episodes: Per player and task.
-        num_steps: Per player and task, instead of `num_episodes`: an epoch in one environment.
-        epsilon: Chance of a uniformly random legal action.
-        seed: Environments of a task start alike for every player.
-        on_progress: Told how many of how many games are finished.
-
-    Returns:
-        Player -> task -> its episodes.
+        env: The game, as `atari_game` takes it; for what is not in the table, the result is None.
+        score: The mean return per episode, of raw rewards and whole games.
     """
-    names = {
-        _play_remotely.remote(
-            player, TaskSet({task: tasks[task]}), num_episodes, num_steps, epsilon, seed + i
-        ): (name, task)
-        for name, player in players.items()
-        for i, task in enumerate(tasks)
-    }
-    done: dict[tuple[str, str], EpisodeReturns] = {}
-    pending = list(names)
-    on_progress(0, len(names))
-    while pending:
-        (ready, *_), pending = ray.wait(pending)
-        done[names[ready]] = ray.get(ready)
-        on_progress(len(done), len(names))
-    return {name: {task: done[name, task] for task in tasks} for name in players}
+    game = atari_game(env)
+    if game is None:
+        return None
+    random, human = RANDOM_AND_HUMAN[game]
+    return (score - random) / (human - random)
 
 
-@ray.remote(num_cpus=1)
-def _play_remotely(
-    player: Player,
-    tasks: TaskSet,
-    num_episodes: int | None,
-    num_steps: int | None,
-    epsilon: float,
-    seed: int,
-) -> Any:
-    torch.set_num_threads(1)
-    num_envs = 1 if num_episodes is None else min(num_episodes, _MOST_ENVS)
-    scores = play(
-        tasks,
-        player.actor(tasks, num_envs),
-        num_envs=num_envs,
-        num_episodes=num_episodes,
-        num_steps=num_steps,
-        epsilon=epsilon,
-        seed=seed,
+def score_table(board: ScoreBoard, title: str = "") -> Table:
+    """Makes a table for a terminal: mean return per episode and, but for random play, standard deviation."""
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        caption=_caption(board) or None,
+        caption_justify="left",
     )
-    return next(iter(scores.values()))
+    table.add_column("task", no_wrap=True)
+    for policy in board.policies:
+        table.add_column(policy, justify="right")
+    if board.measure is not None:
+        table.add_column(_HEADINGS[board.measure], justify="right", style="bold")
+    for policy in _beside_a_human(board):
+        table.add_column(f"{policy},\nhuman-\nnorm.", justify="right")
+    for task in board.tasks:
+        cells = [_score(board, policy, task) for policy in board.policies]
+        share = [_number(board.student_share(task))] if board.measure is not None else []
+        human = [_number(board.human_normalised(policy, task)) for policy in _beside_a_human(board)]
+        table.add_row(task, *cells, *share, *human)
+    if board.measure is not None:
+        table.add_section()
+        table.add_row("geometric mean", *[""] * len(board.policies), _number(board.geometric_mean))
+    return table
+
+
+def summary_table(boards: Mapping[str, ScoreBoard]) -> Table:
+    """Makes a table of the geometric means of several trials, and their mean; `boards` has them by name."""
+    means = {trial: board.geometric_mean for trial, board in boards.items()}
+    known = [mean for mean in means.values() if mean is not None]
+    table = Table("trial", title="all trials", title_justify="left", title_style="bold")
+    table.add_column("geometric mean", justify="right", style="bold")
+    for trial, mean in means.items():
+        table.add_row(trial, _number(mean))
+    table.add_section()
+    table.add_row("mean ± std", f"{np.mean(known):.3f} ± {np.std(known):.3f}" if known else "-")
+    return table
+
+
+def score_csv(board: ScoreBoard) -> str:
+    """Writes the scores as CSV, one row per task.
+
+    Where epochs were played, the column `unfinished` names the policies of whom no episode ended.
+    """
+    rows = [_csv_row(board, task) for task in board.tasks]
+    return str(pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+
+
+def _csv_row(board: ScoreBoard, task: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"task": task}
+    for policy in board.policies:
+        row[f"{policy}_mean"] = _rounded(board.mean(policy, task))
+        row[f"{policy}_std"] = _rounded(board.std(policy, task))
+        row[f"{policy}_episodes"] = board.num_episodes(policy, task)
+    if board.measure is not None:
+        row[f"student_{board.measure}"] = _rounded(board.student_share(task))
+    for policy in _beside_a_human(board):
+        row[f"{policy}_human_normalised"] = _rounded(board.human_normalised(policy, task))
+    row["epsilon"] = "" if board.epsilon is None else board.epsilon
+    if board.steps is not None:
+        row["steps"] = board.steps
+        row["unfinished"] = " ".join(policy for policy in board.policies if board.is_unfinished(policy, task))
+    return row
+
+
+def _beside_a_human(board: ScoreBoard) -> list[str]:
+    """Returns all policies but random play, a yardstick itself; none where there are no games."""
+    return [policy for policy in board.policies if policy != RANDOM] if board.games else []
+
+
+def _caption(board: ScoreBoard) -> str:
+    lines = [_how_it_was_played(board)]
+    if any(board.is_unfinished(policy, task) for policy in board.policies for task in board.tasks):
+        lines.append("*: not one episode ended; the score of what was cut off is compared with nothing")
+    if board.measure == "normalised":
+        lines.append("above random: (student - random) / (expert - random), with random as measured;")
+        lines.append("a plain ratio means nothing where scores can be 0 or less")
+    if board.games:
+        lines.append("human-norm.: human-normalised, (score - random) / (human - random), with both")
+        lines.append("from Wang et al. 2016")
+    return "\n".join(lines)
+
+
+def _how_it_was_played(board: ScoreBoard) -> str:
+    epsilon = "" if board.epsilon is None else f", epsilon {board.epsilon:g}"
+    if board.steps is not None:
+        return f"mean ± std over the episodes (n) that ended within {board.steps:,} steps{epsilon}"
+    counts = {board.num_episodes(policy, task) for policy in board.policies for task in board.tasks}
+    episodes = " to ".join(str(n) for n in sorted({min(counts), max(counts)}))
+    return f"mean ± std over {episodes} episodes{epsilon}"
+
+
+def _score(board: ScoreBoard, policy: str, task: str) -> str:
+    mean = f"{board.mean(policy, task):.2f}"
+    score = mean if policy == RANDOM else f"{mean} ± {board.std(policy, task):.2f}"
+    if board.steps is None:
+        return score
+    return f"{score} ({board.num_episodes(policy, task)}){'*' if board.is_unfinished(policy, task) else ''}"
+
+
+def _number(share: float | None) -> str:
+    return "-" if share is None else f"{share:.3f}"
+
+
+def _rounded(value: float | None) -> float | str:
+    return "" if value is None else round(value, 6)

@@ -1,10 +1,7 @@
 """An expert: a frozen network and what is known about it; the native file format."""
 
-import os
 from collections.abc import Mapping
-from errno import EISDIR
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -15,6 +12,7 @@ from torch import Tensor
 
 from rllib_distill.errors import DistillError
 from rllib_distill.experts.expert_info import ExpertInfo
+from rllib_distill.files import write_all_atomically
 from rllib_distill.networks import Network, build_network
 
 Array = TypeVar("Array")
@@ -93,20 +91,7 @@ class Expert:
         path = _weights_path(path)
         weights = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
         contents = {path.with_suffix(".json"): self.info.to_json().encode(), path: tensors_to_bytes(weights)}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
-                for target, content in contents.items():
-                    (Path(folder) / target.name).write_bytes(content)
-                for target in contents:
-                    if target.is_dir():
-                        raise IsADirectoryError(EISDIR, f"{target.name} is a folder")
-                for target in contents:
-                    os.replace(Path(folder) / target.name, target)
-        except OSError as error:
-            raise DistillError(
-                f"Cannot write the expert {path}: {error.strerror}. Choose a folder that can be written."
-            ) from None
+        write_all_atomically(contents)
 
     @classmethod
     def load(cls, path: str | Path) -> "Expert":

@@ -68,10 +68,10 @@ class ExpertBank(Mapping[str, Expert]):
         Returns:
             The label; its outputs are those of the task's own actions in the task's own order.
         """
+        # Arrays from the object store are read-only, which torch warns about; only those are copied.
         if isinstance(observations, np.ndarray):
-            # Arrays from the object store are read-only, which torch warns about; only those are copied.
             observations = torch.from_numpy(np.require(observations, requirements="W"))
-        first = None if is_first is None else torch.from_numpy(is_first)
+        first = None if is_first is None else torch.from_numpy(np.require(is_first, requirements="W"))
         label = self._experts[task].label(observations, state, first)
         columns = self._columns[task]
         outputs = label.outputs if columns is None else label.outputs.index_select(-1, columns)

@@ -1,5 +1,6 @@
 """Losses as pure functions of tensors: one value per sample, no reduction, no state, torch only.
 
+Where a shape is `(B, A)` or `(B,)`, B may be several axes: those of a batch are `(N, T, B)`.
 The learner reduces. The papers sum over the minibatch; the mean, which the learners here take, does not
 tie the step size to the batch size.
 """

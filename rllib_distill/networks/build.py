@@ -26,9 +26,9 @@ def build_network(
     Args:
         config: {"type": name, **options}; the types and their options are those of `torsos.TORSOS`, and of
             `torsos.NAMED_NETWORKS`; or "my_package:MyTorso", a class as those are (docs/extending.md). Each
-            but 'tabular' also has the options `controller`: units of a hidden layer with ReLU before each
-            head, and `lstm`: units of an LSTM between the features and the heads; None, the default, is
-            without.
+            but 'tabular' also has the options `controller`, the units of a hidden layer with ReLU before each
+            head, and `lstm`, the units of an LSTM between the features and the heads. Both are None by
+            default: there is no such layer.
         observation_shape: of one observation, channels last.
         num_outputs: A, the number of actions, for one head; or of each task, for one head per task.
         num_values: K, how many values a state has; 0 for no value head.
@@ -41,10 +41,16 @@ def build_network(
         DistillError: If the type or an option is unknown, an option's value is wrong, or the type cannot take
             such observations.
     """
-    torso, options = _torso_and_options(config)
+    make_torso, options = _torso_and_options(config)
     layers = {name: _units(name, options.pop(name, None)) for name in _LAYERS}
+    torso = make_torso(tuple(observation_shape), **options)
+    if not isinstance(getattr(torso, "feature_size", None), int):
+        raise DistillError(
+            f"The network type {config['type']!r} has no feature_size: in its __init__, set it to the number "
+            "of features that its forward makes of an observation."
+        )
     return Network(
-        torso(tuple(observation_shape), **options),
+        torso,
         num_outputs,
         num_values=num_values,
         mixed_precision=mixed_precision,
@@ -60,8 +66,9 @@ def _torso_and_options(config: Mapping[str, Any]) -> tuple[Callable[..., Torso],
             f"Known types: {', '.join(sorted(_TYPES))}."
         )
     name = config["type"]
+    named: Mapping[str, Any] = {}
     if ":" in name:
-        torso, named = import_object(name, "The network type"), {}
+        torso = import_object(name, "The network type", is_class=True)
     elif name in _TYPES:
         torso, named = TORSOS[_TYPES[name]["type"]], _TYPES[name]
     else:

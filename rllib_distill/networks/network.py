@@ -125,13 +125,13 @@ class Network(nn.Module):
         Raises:
             DistillError: As `forward`, or if the rows are no equal chunks.
         """
-        num_tasks = len(tasks or "1")
+        num_tasks = len(tasks) if tasks else 1
         if len(observations) % num_tasks:
             raise DistillError(
                 f"Rows of several tasks must be equal chunks, task by task: got {len(observations)} rows of "
                 f"{num_tasks} tasks."
             )
-        result = self(observations.unflatten(0, (num_tasks, 1, -1)), tasks)
+        result = self(observations.reshape(num_tasks, 1, -1, *observations.shape[1:]), tasks)
         return result.outputs.flatten(0, 2), result.features.flatten(0, 2)
 
     def _outputs(self, features: Tensor, tasks: Sequence[str] | None) -> Tensor:
@@ -141,8 +141,8 @@ class Network(nn.Module):
             return outputs
         if not tasks or len(tasks) != len(features):
             raise DistillError(
-                f"A network with one head per task needs the tasks of its rows: got {tasks!r} for "
-                f"{len(features)} of them. Pass the names as `tasks`, or as the batch's 'tasks'."
+                f"A network with one head per task needs the names of the tasks; got {tasks!r} for rows of "
+                f"{len(features)}. Pass them as `tasks`, or as the batch's 'tasks'."
             )
         parts = [self.head[task](rows) for task, rows in zip(tasks, features.unbind(), strict=True)]
         return torch.stack([pad(part, (0, self.num_outputs - part.shape[-1])) for part in parts])

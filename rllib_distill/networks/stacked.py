@@ -1,8 +1,9 @@
-"""Several policy networks of one structure, computed side by side."""
+"""Several networks of one structure, computed side by side: their layers, their weights, and all of them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, Self, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +12,14 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from rllib_distill.errors import DistillError
 from rllib_distill.networks.network import Network, NetworkOutputs, as_floats, unroll_lstm
+from rllib_distill.networks.torsos import Torso
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class StackedLinear:
-    """A linear layer of each of N networks.
+    """A linear layer of each of N networks, which computes in its weight's dtype.
 
     Attributes:
         weight: (N, I, O).
@@ -36,6 +40,7 @@ class StackedLinear:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Map (N, R, I) to (N, R, O)."""
+        inputs = inputs.to(self.weight.dtype)
         if self.bias is None:
             return torch.bmm(inputs, self.weight)
         return torch.baddbmm(self.bias, inputs, self.weight)
@@ -43,7 +48,7 @@ class StackedLinear:
 
 @dataclass(frozen=True)
 class StackedConv:
-    """A convolution of each of N networks, as one convolution in N groups.
+    """A convolution of each of N networks, as one convolution in N groups, in its weight's dtype.
 
     Measured on CPUs this is faster than products with copies of all windows, in the layout of `MinAtarCNN`.
 
@@ -69,19 +74,18 @@ class StackedConv:
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Map (R, N * I, H, W) to (R, N * O, H', W')."""
-        return conv2d(maps, self.weight, self.bias, self.stride, groups=self.networks)
+        return conv2d(maps.to(self.weight.dtype), self.weight, self.bias, self.stride, groups=self.networks)
 
 
 def stacked_torso(
-    observations: Tensor, convs: Sequence[StackedConv], hiddens: Sequence[StackedLinear], dtype: torch.dtype
+    observations: Tensor, convs: Sequence[StackedConv], hiddens: Sequence[StackedLinear]
 ) -> Tensor:
-    """What each network's torso makes of its own observations.
+    """Compute the features that each network's torso makes of its own observations.
 
     Args:
         observations: (N, R, *observation_shape), raw.
         convs: convolutions, maybe none.
         hiddens: the linear layers after them, maybe none.
-        dtype: in which to compute.
 
     Returns:
         Features (N, R, F) as float32.
@@ -90,7 +94,7 @@ def stacked_torso(
     if convs:
         # Images of one row side by side as channels (R, H, W, N * C): still in their own dtype, in few bytes.
         images = torch.stack(observations.unbind(), dim=-2).flatten(3)
-        maps = as_floats(images).to(dtype).permute(0, 3, 1, 2)
+        maps = as_floats(images).permute(0, 3, 1, 2)
         for conv in convs[:-1]:
             maps = torch.relu_(conv(maps))
         maps = convs[-1](maps)
@@ -100,34 +104,20 @@ def stacked_torso(
         # The copy first and then its ReLU: its gradient needs no copy of its own on the way back.
         features = torch.relu_(own.permute(3, 0, 1, 2, 4).flatten(2))
     else:
-        inputs = as_floats(observations.flatten(0, 1)).to(dtype)
-        features = inputs.view(*observations.shape[:2], -1)
+        features = as_floats(observations.flatten(0, 1)).view(*observations.shape[:2], -1)
     for hidden in hiddens:
         features = torch.relu_(hidden(features))
-    return features.float()
+    # Without layers it is a copy, as `Flatten` makes: who keeps features must not keep the caller's buffer.
+    return features.float() if convs or hiddens else features.clone()
 
 
 def stacked_head(features: Tensor, layers: Sequence[StackedLinear]) -> Tensor:
-    """What each network's head makes of its own features (N, R, F); there is ReLU between its layers."""
+    """Compute what each network's head makes of its own features (N, R, F), with ReLU between its layers."""
     *hiddens, output = layers
     for hidden in hiddens:
         features = torch.relu_(hidden(features))
     outputs: Tensor = output(features)
     return outputs
-
-
-Layer = TypeVar("Layer", bound=nn.Module)
-
-_optimizer_steps = 0
-
-
-def _count_step(*_: Any) -> None:
-    global _optimizer_steps
-    _optimizer_steps += 1
-
-
-# Fused optimizers write into parameters without counting it in their versions.
-register_optimizer_step_post_hook(_count_step)
 
 
 @dataclass(frozen=True)
@@ -155,10 +145,10 @@ class WeightStacker:
     """Joins the weights of networks, and keeps them for forwards without gradients.
 
     What is kept is joined anew if a parameter was written to (an optimizer's step, `load_state_dict`) or
-    replaced. Torch counts these; it does not count writes into a parameter's `.data`, so don't.
+    replaced. Torch counts such writes, but not those into a parameter's `.data`: they go unseen.
 
     Args:
-        networks: of one structure.
+        networks: of one structure, with torsos of this package.
     """
 
     def __init__(self, networks: Sequence[Network]) -> None:
@@ -182,18 +172,19 @@ class WeightStacker:
         self._kept: _Kept | None = None
 
     def __call__(self) -> StackedWeights:
-        """The networks' weights as they are now; with gradients enabled, these reach the networks' own."""
+        """Join the networks' weights as they are now; gradients, if enabled, reach the networks' own."""
         if torch.is_grad_enabled():
             return self._join()
         parameters: list[Tensor] = [getattr(layer, name) for layer, name in self._names]
-        versions = [_optimizer_steps, *((p.data_ptr(), p._version) for p in parameters)]
+        steps = _optimizer_steps()
+        versions = [steps.count, *((p.data_ptr(), p._version) for p in parameters)]
         if self._kept is None or self._kept.versions != versions:
             # Detached, they keep the memory: nothing else can come to lie at the same addresses.
             self._kept = _Kept(versions, [parameter.detach() for parameter in parameters], self._join())
         return self._kept.weights
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is kept: addresses mean nothing to a copy."""
+        """Leave out what is kept: addresses mean nothing to a copy."""
         return {**self.__dict__, "_kept": None}
 
     def _join(self) -> StackedWeights:
@@ -220,8 +211,25 @@ class _Kept:
     weights: StackedWeights
 
 
+class _OptimizerSteps:
+    """Counts the steps of this process's optimizers: fused ones do not count their writes in versions."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        register_optimizer_step_post_hook(self._add_one)
+
+    def _add_one(self, *_: Any) -> None:
+        self.count += 1
+
+
+@cache
+def _optimizer_steps() -> _OptimizerSteps:
+    """The one counter of this process; it counts from the first weights that are kept."""
+    return _OptimizerSteps()
+
+
 def _layers(modules: Iterable[nn.Module], kind: type[Layer]) -> list[tuple[Layer, ...]]:
-    """First layers of that kind of all modules, second layers, and so on, in the order of use."""
+    """The first layers of that kind of all modules, their second layers, and so on, in the order of use."""
     own = ([layer for layer in module.modules() if isinstance(layer, kind)] for module in modules)
     return list(zip(*own, strict=True))
 
@@ -230,7 +238,8 @@ class StackedNetworks:
     """The n-th network for the n-th task, for little more than what one network costs on as many rows.
 
     It refers to the networks and has no parameters of its own; gradients reach the networks' own. It sees
-    changes of their parameters, see `WeightStacker`, but not that one of their layers was replaced.
+    changes of their parameters, see `WeightStacker`, but not that one of their layers was replaced. Networks
+    with a user's torso, whose layers are not known, are computed one after another.
 
     Args:
         networks: N of them.
@@ -243,10 +252,12 @@ class StackedNetworks:
     def __init__(self, networks: Sequence[Network], names: Sequence[str] | None = None) -> None:
         _check_same_structure(networks, names or [str(n) for n in range(len(networks))])
         self._networks = tuple(networks)
-        self._weights = WeightStacker(self._networks)
+        # A subclass may do anything, so it counts as the user's.
+        knows_layers = type(networks[0].torso) in get_args(Torso)
+        self._weights = WeightStacker(networks) if knows_layers and len(networks) > 1 else None
 
     def __call__(self, observations: Tensor, state: Tensor, is_first: Tensor) -> NetworkOutputs:
-        """Compute what each network says of its own task's rows: see `Network`.
+        """Compute what each network says of its own task's rows, as `Network` does for one network.
 
         Args:
             observations: (N, T, B, *observation_shape), raw: bool, float, or uint8 (scaled to 0..1).
@@ -261,18 +272,22 @@ class StackedNetworks:
                 f"Observations (N, T, B, ...) must be of N = {len(self._networks)} tasks, one per network; "
                 f"got shape {tuple(observations.shape)}."
             )
-        if len(self._networks) == 1:
-            outputs: NetworkOutputs = self._networks[0](observations, None, state, is_first)
-            return outputs
+        if self._weights is None:
+            return self._one_by_one(observations, state, is_first)
         with torch.autocast(observations.device.type, enabled=False):
-            return self._forward(self._weights(), observations, state, is_first)
+            return self._side_by_side(self._weights(), observations, state, is_first)
 
-    def _forward(
+    def _one_by_one(self, observations: Tensor, state: Tensor, is_first: Tensor) -> NetworkOutputs:
+        rows = zip(self._networks, observations, state, is_first, strict=True)
+        parts = [network(own[None], None, before[None], first[None]) for network, own, before, first in rows]
+        names = [field.name for field in fields(NetworkOutputs)]
+        return NetworkOutputs(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+
+    def _side_by_side(
         self, weights: StackedWeights, observations: Tensor, state: Tensor, is_first: Tensor
     ) -> NetworkOutputs:
         leading = observations.shape[:3]
-        dtype = torch.bfloat16 if self._networks[0].mixed_precision else torch.float32
-        features = stacked_torso(observations.flatten(1, 2), weights.convs, weights.hiddens, dtype)
+        features = stacked_torso(observations.flatten(1, 2), weights.convs, weights.hiddens)
         states = features.new_zeros((*leading, 0))
         if weights.core_inputs is not None and weights.core_recurrent is not None:
             inputs = weights.core_inputs(features).view(*leading, -1)
@@ -301,7 +316,7 @@ def _check_same_structure(networks: Sequence[Network], names: Sequence[str]) -> 
 
 
 def _structure(network: Network) -> dict[str, object]:
-    """All that must be the same, by name."""
+    """What must be the same of all networks, by its name."""
     structure: dict[str, object] = {
         option: getattr(network, option)
         for option in ("num_outputs", "num_values", "state_size", "mixed_precision")

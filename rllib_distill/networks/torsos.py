@@ -1,7 +1,8 @@
-"""Torsos: float observations, channels last, to the last hidden layer AFTER its ReLU.
+"""Torsos: networks from float observations, channels last, to features.
 
-A torso takes the shape of one observation and keyword-only options; `TORSOS` names it in configs and files,
-and `NAMED_NETWORKS` names sizes of some.
+A torso takes the shape of one observation and keyword-only options. It maps `(B, ...)` to `(B, F)`, its last
+hidden layer after the ReLU, where F is its `feature_size`. Configs and files name torsos as `TORSOS` does,
+and some sizes of them as `NAMED_NETWORKS` does.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,25 +15,27 @@ from torch import Tensor, nn
 
 from rllib_distill.errors import DistillError
 
+_NATURE_CONVS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+_ACTOR_MIMIC_CONVS = ((256, 8, 4), (512, 4, 2), (512, 3, 1), (512, 3, 1))
+
 
 def positive_int(option: str, value: Any) -> int:
-    """The value, if it is one; raises DistillError otherwise."""
+    """Return the value of an option; raise a DistillError unless it is a positive integer."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise DistillError(f"Network option {option!r} must be a positive integer; got {value!r}.")
     return value
 
 
 def positive_ints(option: str, value: Any, length: int | None = None) -> tuple[int, ...]:
-    """The list as a tuple, if it has that many (or at least one); raises DistillError otherwise."""
+    """Return the value of an option; raise a DistillError unless it is a list of positive integers.
+
+    There must be as many as `length` says, or at least one.
+    """
     is_list = isinstance(value, list | tuple) and len(value) > 0
     if not is_list or (length is not None and len(value) != length):
         amount = "at least one positive integer" if length is None else f"{length} positive integers"
         raise DistillError(f"Network option {option!r} must be a list of {amount}; got {value!r}.")
     return tuple(positive_int(option, number) for number in value)
-
-
-_NATURE_CONVS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
-_ACTOR_MIMIC_CONVS = ((256, 8, 4), (512, 4, 2), (512, 3, 1), (512, 3, 1))
 
 
 class CNN(nn.Module):
@@ -47,7 +50,7 @@ class CNN(nn.Module):
 
     Raises:
         DistillError: If the observations are no images, are too small for the convolutions, or an option is
-            not what it says above.
+            not as described above.
     """
 
     def __init__(
@@ -86,39 +89,6 @@ class CNN(nn.Module):
         return features
 
 
-def nature_cnn(
-    observation_shape: tuple[int, ...], *, filters: Sequence[int] = (32, 64, 64), hidden: int = 512
-) -> CNN:
-    """The network of DQN on Atari games: 8x8/4, 4x4/2, 3x3/1 and one hidden layer (Mnih et al., 2015).
-
-    Actor-Mimic's experts and multitask students are of this size too; Policy Distillation's other sizes have
-    names, see `named_networks`.
-
-    Args:
-        observation_shape: (H, W, C), H and W at least 36.
-        filters: of each of the three convolutions.
-        hidden: units of the hidden layer, which are the features.
-
-    Raises:
-        DistillError: See `CNN`.
-    """
-    filters = positive_ints("filters", filters, length=3)
-    convs = [(n, kernel, stride) for n, (_, kernel, stride) in zip(filters, _NATURE_CONVS, strict=True)]
-    return CNN(observation_shape, convs=convs, hiddens=[positive_int("hidden", hidden)])
-
-
-def actor_mimic_cnn(observation_shape: tuple[int, ...]) -> CNN:
-    """The large student of Actor-Mimic's transfer experiments (Parisotto et al., 2016).
-
-    Args:
-        observation_shape: (H, W, C), H and W at least 52.
-
-    Raises:
-        DistillError: See `CNN`.
-    """
-    return CNN(observation_shape, convs=_ACTOR_MIMIC_CONVS, hiddens=(2048, 1024))
-
-
 def _checked_convs(convs: Any) -> list[tuple[int, ...]]:
     is_list = isinstance(convs, list | tuple) and len(convs) > 0
     if not is_list or any(not isinstance(conv, list | tuple) or len(conv) != 3 for conv in convs):
@@ -155,6 +125,39 @@ def _least_size(convs: Sequence[Sequence[int]]) -> int:
     for _, kernel, stride in reversed(convs):
         size = (size - 1) * stride + kernel
     return size
+
+
+def nature_cnn(
+    observation_shape: tuple[int, ...], *, filters: Sequence[int] = (32, 64, 64), hidden: int = 512
+) -> CNN:
+    """The network of DQN on Atari games: 8x8/4, 4x4/2, 3x3/1 and one hidden layer (Mnih et al., 2015).
+
+    Actor-Mimic's experts and multitask students are of this size too; the other sizes of Policy Distillation
+    are in `NAMED_NETWORKS`.
+
+    Args:
+        observation_shape: (H, W, C), H and W at least 36.
+        filters: of each of the three convolutions.
+        hidden: units of the hidden layer, which are the features.
+
+    Raises:
+        DistillError: If `CNN` refuses the observations or an option.
+    """
+    filters = positive_ints("filters", filters, length=3)
+    convs = [(n, kernel, stride) for n, (_, kernel, stride) in zip(filters, _NATURE_CONVS, strict=True)]
+    return CNN(observation_shape, convs=convs, hiddens=[positive_int("hidden", hidden)])
+
+
+def actor_mimic_cnn(observation_shape: tuple[int, ...]) -> CNN:
+    """The large student of Actor-Mimic's transfer experiments (Parisotto et al., 2016).
+
+    Args:
+        observation_shape: (H, W, C), H and W at least 52.
+
+    Raises:
+        DistillError: If `CNN` refuses the observations or an option.
+    """
+    return CNN(observation_shape, convs=_ACTOR_MIMIC_CONVS, hiddens=(2048, 1024))
 
 
 class MinAtarCNN(nn.Module):
@@ -243,9 +246,13 @@ class Table(Flatten):
     """
 
 
-# Each is convolutions without padding (maybe none), then linear layers (maybe none) on the maps in the order
-# row, column, filter, all with ReLU and registered in the order of use: `stacked_layers` relies on it.
-Torso = MinAtarCNN | CNN | MLP | Flatten
+Torso = MinAtarCNN | CNN | MLP | Flatten | Table
+"""The torsos of this package, which `StackedNetworks` can compute side by side.
+
+Each has convolutions without padding (maybe none), then linear layers (maybe none) on the maps in the order
+row, column, filter. There is ReLU after every layer, and layers are registered in the order of use.
+"""
+
 TORSOS: dict[str, Callable[..., Torso]] = {
     "minatar_cnn": MinAtarCNN,
     "nature_cnn": nature_cnn,
@@ -255,7 +262,7 @@ TORSOS: dict[str, Callable[..., Torso]] = {
     "linear": Flatten,
     "tabular": Table,
 }
-
+"""What the `type` of a network in configs and files may be."""
 
 NAMED_NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "distillation_net1": {"type": "nature_cnn", "filters": [16, 32, 32], "hidden": 256},
@@ -272,7 +279,7 @@ NAMED_NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "minatar_net2": {"type": "minatar_cnn", "filters": 4, "hidden": 35},
     "minatar_net3": {"type": "minatar_cnn", "filters": 4, "hidden": 20},
 }
-"""Sizes of networks with a name of their own; further options override them.
+"""Sizes of networks that are a `type` too; further options override theirs.
 
 Policy Distillation's teacher is 'nature_cnn' (Rusu et al., 2016, table 1). Its students of one game have 25,
 7 and 4 % of the teacher's parameters; those of several games are as large as one teacher and as four, with a

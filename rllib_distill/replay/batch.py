@@ -113,6 +113,33 @@ class Batch:
         values = torch.tensor(of_tasks).to(self.observations.device, non_blocking=True)
         return values.view(-1, 1, 1).expand(self.shape)
 
+    def of_tasks(self, tasks: Sequence[str]) -> "Batch":
+        """The part of some of the tasks, in their order; of all of them, this batch."""
+        if tuple(tasks) == self.tasks:
+            return self
+        index = [self.tasks.index(task) for task in tasks]
+
+        def part(values: Any) -> Any:
+            if values is None:
+                return None
+            return [values[i] for i in index] if isinstance(values, list) else values[index]
+
+        final = None
+        if self.final is not None:
+            final = FinalObservations(
+                part(self.final.observations), part(self.final.rows), part(self.final.valid)
+            )
+        return Batch(
+            tasks=tuple(tasks),
+            observations=part(self.observations),
+            columns={name: part(values) for name, values in self.columns.items()},
+            legal_actions=part(self.legal_actions),
+            state=part(self.state),
+            is_first=part(self.is_first),
+            burn_in=self.burn_in,
+            final=final,
+        )
+
     @classmethod
     def of_fragments(
         cls, fragments: Sequence[Fragment], spaces: SharedSpaces, device: torch.device | str = "cpu"

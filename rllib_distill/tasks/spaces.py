@@ -151,11 +151,10 @@ def _common_observation_space(tasks: Mapping[str, HasSpaces]) -> Box:
             )
     boxes = [task.observation_space for task in tasks.values()]
     size = max((box.shape[-1] for box in boxes if box.shape), default=0)
-    return Box(
-        low=np.min([_fill_up(box.low, size) for box in boxes], axis=0),
-        high=np.max([_fill_up(box.high, size) for box in boxes], axis=0),
-        dtype=boxes[0].low.dtype.type,
-    )
+    low = np.min([_fill_up(box.low, size) for box in boxes], axis=0)
+    high = np.max([_fill_up(box.high, size) for box in boxes], axis=0)
+    # Without a shape, gymnasium would give numbers, which have no axis, one.
+    return Box(low, high, shape=low.shape, dtype=boxes[0].low.dtype.type)
 
 
 def _kind(space: Box) -> tuple[int, tuple[int, ...], np.dtype[Any]]:

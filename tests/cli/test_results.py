@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rllib_distill.cli.results_file import read_page
-from rllib_distill.cli.yaml_file import read_yaml
-from tests.evaluation.recorded import run, save, training_curve
+from rllib_distill.files import read_yaml
+from rllib_distill.results import read_page
+from tests.results.recorded import run, save, training_curve
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,13 +80,13 @@ def test_that_the_page_may_be_elsewhere(rllib, write_page, tmp_path):
 WRONG_PAGES = {
     "no runs": ({"runs": "recorded/gone*.json"}, "'Losses'", "'recorded/gone*.json'", "rllib record"),
     "one of several without runs": ({"runs": ["recorded/kl.json", "recorded/x.json"]}, "recorded/x.json"),
-    "runs missing": ({"runs": []}, "'Losses'", "runs"),
+    "runs missing": ({"runs": []}, "sections[0].runs", "recorded/losses/*.json"),
     "a row key no run has": ({"rows": ["los"]}, "'Losses'", "'los'", "'loss'"),
     "rows missing": ({"rows": []}, "rows", "[loss]"),
     "rows of stability": ({"kind": "stability"}, "rows", "leave it out"),
     "unknown kind": ({"kind": "score"}, "'score'", "'scores'"),
     "unknown key": ({"row": ["loss"]}, "'row'", "'rows'"),
-    "a title that is no text": ({"title": 5}, "Section 1", "title is 5"),
+    "a title that is no text": ({"title": 5}, "sections[0].title is 5", "text"),
     "stability without evaluations": (
         {"kind": "stability", "rows": [], "runs": "recorded/kl.json"},
         "'Losses'",
@@ -98,9 +98,9 @@ WRONG_PAGES = {
     "a threshold that is no number": ({"kind": "curves", "threshold": float("nan")}, "threshold is nan"),
     "a threshold that is a truth": ({"kind": "curves", "threshold": True}, "threshold is True", "a number"),
     "a start that is missing": ({"kind": "curves", "from_env_steps": None}, "from_env_steps is None"),
-    "a start below 0": ({"kind": "curves", "from_env_steps": -1}, "from_env_steps is -1", "at least 0"),
+    "a start below 0": ({"kind": "curves", "from_env_steps": -1}, "from_env_steps is -1", ">= 0"),
     "a start behind the end": ({"kind": "curves", "from_env_steps": 100}, "'Losses'", "100 env steps"),
-    "labels that are a list": ({"kind": "curves", "labels": ["kl"]}, "labels is ['kl']", "map rows to texts"),
+    "labels that are a list": ({"kind": "curves", "labels": ["kl"]}, "labels is ['kl']", "rows to texts"),
     "a label that is no text": ({"kind": "curves", "labels": {"kl": 1}}, "labels is {'kl': 1}"),
     "a label of no row": ({"kind": "curves", "labels": {"kll": "x"}}, "'kll'", "Did you mean 'kl'"),
     "one label of two rows": ({"kind": "curves", "labels": {"kl": "nll"}}, "'nll'", "name them apart"),
@@ -125,14 +125,15 @@ def test_that_runs_of_another_format_are_refused(rllib, write_page):
     ("text", "parts"),
     [
         ("[1]", ["[1]", "mapping"]),
-        ("title: x", ["sections", "list"]),
-        ("sections: [{}]\ntitle: x", ["Section 1", "title"]),
+        ("title: x", ["'sections'", "missing"]),
+        ("{title: x, sections: []}", ["sections is []", "list"]),
+        ("sections: [{}]\ntitle: x", ["title", "sections[0]"]),
         ("title: [", ["not valid YAML"]),
     ],
 )
 def test_that_what_is_no_page_is_refused(text, parts, rllib):
     Path("page.yaml").write_text(text)
-    refused(rllib("results", "page.yaml"), "page.yaml" if "Section" not in parts[0] else "", *parts)
+    refused(rllib("results", "page.yaml"), "page.yaml", *parts)
 
 
 def test_that_a_missing_page_and_another_kind_of_file_are_refused(rllib, write_page):
@@ -156,7 +157,7 @@ def test_that_this_repositorys_page_can_be_read(tmp_path):
     for section in page["sections"]:
         section["runs"] = "a.json"
     (tmp_path / "page.yaml").write_text(yaml.safe_dump(page))
-    assert len(read_page(tmp_path / "page.yaml").sections) == len(page["sections"])
+    assert len(read_page(tmp_path / "page.yaml").file.sections) == len(page["sections"])
 
 
 def refused(outcome, *parts):

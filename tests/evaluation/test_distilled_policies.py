@@ -10,10 +10,8 @@ from ray import cloudpickle
 from rllib_distill.core.config import MultiTaskConfig
 from rllib_distill.env_runner.actors import PolicyRunnerActors
 from rllib_distill.env_runner.task_envs import EpisodeReturns
-from rllib_distill.evaluation import make_report
-from rllib_distill.evaluation.players import PolicyPlayer, RandomPlayer
-from rllib_distill.evaluation.scores import play
-from rllib_distill.evaluation.trained_policies import TrainedPolicies
+from rllib_distill.evaluation import make_report, play
+from rllib_distill.evaluation.policies import TrainedPolicies, checkpoint_actor, random_actor
 
 POLES = {"left": "CartPole-v1", "right": "CartPole-v1"}
 
@@ -64,7 +62,7 @@ class ForkModules:
 def checkpoint(tmp_path, monkeypatch):
     """Returns a function that makes a checkpoint of such a config."""
     monkeypatch.setattr(
-        "rllib_distill.evaluation.trained_policies.MultiRLModule.from_checkpoint", staticmethod(ForkModules)
+        "rllib_distill.evaluation.policies.MultiRLModule.from_checkpoint", staticmethod(ForkModules)
     )
 
     def checkpoint(**options):
@@ -101,20 +99,20 @@ def test_that_the_distilled_policy_plays_every_task_and_draws_where_training_did
 def test_that_policies_with_a_memory_play_whole_games(checkpoint):
     """A pole that is pushed to one side falls in about ten steps."""
     tasks = TrainedPolicies(checkpoint()).config.task_set
-    actor = PolicyPlayer(str(checkpoint())).actor(tasks, 2)
+    actor = checkpoint_actor(str(checkpoint()), "policies", tasks, 2)
     scores = play(tasks, actor, num_envs=2, num_episodes=5, epsilon=0.0, seed=0)
     assert all(8 <= episode <= 13 for played in scores.values() for episode in played.returns)
 
 
 def test_that_a_report_has_the_distilled_policy_and_the_variant(checkpoint, monkeypatch):
-    def play_nothing(players, tasks, **_):
+    def play_nothing(policies, tasks, **_):
         returns = {task: EpisodeReturns(task, (1.0,), (1,)) for task in tasks}
-        assert players == {
-            "random": RandomPlayer(),
-            "policy": PolicyPlayer(str(folder)),
-            "distilled": PolicyPlayer(str(folder), "distilled"),
+        assert policies.pop("random") is random_actor
+        assert {name: make_actor.args for name, make_actor in policies.items()} == {
+            "policy": (str(folder), "policies"),
+            "distilled": (str(folder), "distilled"),
         }
-        return dict.fromkeys(players, returns)
+        return dict.fromkeys(["random", *policies], returns)
 
     monkeypatch.setattr("rllib_distill.evaluation.report.play_in_parallel", play_nothing)
     folder = checkpoint().resolve()

@@ -6,7 +6,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rllib_distill.env_runner.play import play_steps
 from rllib_distill.env_runner.task_envs import TaskEnvs
-from tests.sampling.counting_env import CountingEnv, return_of
+from tests.env_runner.counting_env import CountingEnv, return_of
 
 MODES = pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
 

@@ -1,188 +1,16 @@
-"""From returns to tables, files and pictures."""
+"""The record of a training, and the report's files."""
 
 import csv
 import io
 import json
-import math
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
-from rllib_distill.env_runner.play import EpochReturns
-from rllib_distill.env_runner.task_envs import EpisodeReturns
-from rllib_distill.errors import DistillError
-from rllib_distill.evaluation.files import write_atomically
-from rllib_distill.evaluation.report import Report, games_of
-from rllib_distill.evaluation.score_board import ScoreBoard
-from rllib_distill.evaluation.table import score_csv, score_table, summary_table
-from rllib_distill.evaluation.training_record import TrainingRecord
+from rllib_distill.evaluation.report import Report, TrainingRecord, games_of
+from rllib_distill.evaluation.scores import score_csv
 from rllib_distill.tasks.task import TaskSpec
-
-GAMES = {"pong": "pong"}  # what the other task is called is no game
-
-
-def board(random=(2.0, 1.0), expert=(10.0, 4.0), student=(9.0, 5.0), **options):
-    """Two tasks; each score is the mean of two episodes, 1 apart from it."""
-    players = {"random": random, "expert": expert, "student": student}
-    return ScoreBoard(
-        {
-            player: {
-                task: EpisodeReturns(task, (mean - 1.0, mean + 1.0), (3, 5))
-                for task, mean in zip(("pong", "breakout"), means, strict=True)
-            }
-            for player, means in players.items()
-        },
-        **options,
-    )
-
-
-def with_epochs(scores, unfinished=()):
-    """The same, played in epochs of 20 steps; those players' episodes were all cut off."""
-    episodes = {
-        player: {
-            task: EpochReturns(task, played.returns, played.lengths, 20, player not in unfinished)
-            for task, played in of_player.items()
-        }
-        for player, of_player in scores.episodes.items()
-    }
-    return replace(scores, episodes=episodes, steps=20)
-
-
-def with_distilled(scores):
-    """The student as a task policy beside a distilled one that plays as the expert does."""
-    episodes = scores.episodes
-    players = {"random": "random", "policy": "student", "distilled": "expert"}
-    return replace(scores, episodes={player: episodes[who] for player, who in players.items()})
-
-
-def printed(table):
-    console = Console(file=io.StringIO(), width=120)
-    console.print(table)
-    return console.file.getvalue()
-
-
-def test_that_shares_are_ratios_and_their_mean_is_geometric():
-    scores = board()
-    assert scores.measure == "ratio"
-    assert [scores.student_share(task) for task in scores.tasks] == pytest.approx([0.9, 1.25])
-    assert scores.geometric_mean == pytest.approx(math.sqrt(0.9 * 1.25))
-
-
-@pytest.mark.parametrize(
-    "changes", [{"expert": (-5.0, 4.0)}, {"student": (-5.0, 5.0)}, {"student": (0.0, 5.0)}, {}]
-)
-def test_that_all_shares_are_normalised_where_scores_can_be_negative(changes):
-    scores = board(random=(-20.0, 1.0), **changes)
-    expert, student = scores.mean("expert", "pong"), scores.mean("student", "pong")
-    assert scores.measure == "normalised"
-    assert scores.student_share("pong") == pytest.approx((student + 20) / (expert + 20))
-    assert scores.student_share("breakout") == pytest.approx((5 - 1) / (4 - 1))
-    text = printed(score_table(scores))
-    assert "above random" in text and "(student - random) / (expert - random)" in text
-
-
-def test_that_one_negative_episode_is_enough():
-    """As with two good players of Boxing, where random play is at 0 and a ratio depends on luck alone."""
-    assert board(random=(1.0, 1.0)).measure == "ratio"  # its episodes' returns are 0 and 2
-    assert board(random=(0.5, 1.0)).measure == "normalised"  # -0.5 and 1.5
-
-
-def test_that_an_expert_no_better_than_random_play_has_no_share():
-    scores = board(random=(-5.0, 1.0), expert=(-5.0, 4.0))
-    assert scores.student_share("pong") is None and scores.geometric_mean is None
-
-
-def test_that_a_student_worse_than_random_play_has_no_geometric_mean():
-    scores = board(random=(-5.0, 1.0), student=(-6.0, 4.0))
-    assert scores.student_share("pong") < 0 and scores.geometric_mean is None
-
-
-def test_that_policies_without_experts_have_no_share():
-    scores = ScoreBoard({"random": board().episodes["random"], "policy": board().episodes["student"]})
-    assert scores.measure is None and scores.geometric_mean is None
-    text = printed(score_table(scores))
-    assert "geometric" not in text and "above" not in text
-
-
-def test_that_a_distilled_policy_is_beside_the_tasks_own():
-    scores = with_distilled(board(games=GAMES))
-    assert scores.measure is None and scores.geometric_mean is None
-    text = printed(score_table(scores))
-    for part in ("policy", "distilled", "9.00 ± 1.00", "10.00 ± 1.00", "0.870"):  # human-normalised
-        assert part in text
-    row = next(csv.DictReader(io.StringIO(score_csv(scores))))
-    assert (row["policy_mean"], row["distilled_mean"], row["distilled_episodes"]) == ("9.0", "10.0", "2")
-
-
-def test_that_the_table_has_every_score():
-    text = printed(score_table(board(), "mimic"))
-    for part in ("mimic", "pong", "10.00 ± 1.00", "9.00 ± 1.00", "0.900", "geometric mean", "1.061"):
-        assert part in text
-    assert printed(summary_table({"seed=0": board(), "seed=1": board()})).count("1.061") == 3
-
-
-def test_that_games_of_the_table_have_human_normalised_scores():
-    scores = board(games=GAMES)
-    assert scores.human_normalised("expert", "pong") == pytest.approx((10.0 + 20.7) / (14.6 + 20.7))
-    assert scores.human_normalised("student", "breakout") is None
-    text = printed(score_table(scores))
-    for part in ("human-normalised", "Wang et al. 2016", "0.870", "0.841"):  # 30.7 / 35.3 and 29.7 / 35.3
-        assert part in text
-    rows = list(csv.DictReader(io.StringIO(score_csv(scores))))
-    assert [row["student_human_normalised"] for row in rows] == ["0.84136", ""]
-    assert "random_human_normalised" not in rows[0]
-
-
-def test_that_there_is_no_such_column_without_such_games():
-    assert "human" not in printed(score_table(board())) + score_csv(board())
-
-
-def test_that_only_ales_games_by_the_papers_rules_are_games_of_the_table():
-    envs = {
-        "a": {"env": "ALE/SpaceInvaders-v5", "env_config": {"frame_stack": 4}},
-        "b": {"env": "ALE/SpaceInvaders-v5", "env_config": {"repeat_action_probability": 0.25}},
-        "c": "ALE/Tetris-v5",
-        "d": "MinAtar/Breakout-v1",
-        "e": "breakout",
-        "f": TaskSpec,
-        "g": {"env": "ALE/Pong-v5", "max_episode_steps": 50},
-        "h": {"env": "ALE/Pong-v5", "wrappers": ["gymnasium.wrappers.FlattenObservation"]},
-    }
-    specs = {name: TaskSpec.from_config(name, env) for name, env in envs.items()}
-    assert games_of(specs) == {"a": "space_invaders"}
-
-
-def test_that_the_table_says_how_it_was_played():
-    assert "mean ± std over 2 episodes, epsilon 0.05" in printed(score_table(board(epsilon=0.05)))
-    text = printed(score_table(with_epochs(board(epsilon=0.05), unfinished=["student"])))
-    assert "over the episodes (n) that ended within 20 steps, epsilon 0.05" in text
-    for part in ("2.00 (2)", "10.00 ± 1.00 (2)", "9.00 ± 1.00 (2)*", "*: not one episode ended"):
-        assert part in text
-    assert "*" not in printed(score_table(with_epochs(board())))
-
-
-def test_that_a_score_of_what_was_cut_off_is_compared_with_nothing():
-    scores = with_epochs(board(games=GAMES), unfinished=["student"])
-    assert scores.student_share("pong") is None and scores.geometric_mean is None
-    assert scores.human_normalised("student", "pong") is None
-    assert scores.human_normalised("expert", "pong") is not None
-    assert with_epochs(board()).geometric_mean == board().geometric_mean
-
-
-def test_that_files_say_how_it_was_played(report):
-    scores = json.loads(report.to_json())["tasks"]["pong"]["student"]
-    assert (scores["episodes"], scores["env_steps"]) == (2, 8) and "unfinished" not in scores
-    row = next(csv.DictReader(io.StringIO(score_csv(board(epsilon=0.05)))))
-    assert (row["student_episodes"], row["epsilon"]) == ("2", "0.05") and "steps" not in row
-
-    epochs = with_epochs(report.board, unfinished=["student"])
-    scores = json.loads(replace(report, board=epochs).to_json())["tasks"]["pong"]
-    assert (scores["student"]["env_steps"], scores["student"]["unfinished"]) == (20, True)
-    assert "unfinished" not in scores["expert"]
-    row = next(csv.DictReader(io.StringIO(score_csv(epochs))))
-    assert (row["steps"], row["unfinished"]) == ("20", "student")
-
+from tests.evaluation.examples import board, evaluated, with_epochs
 
 EVALUATION = {
     "env_runners": {"agent_episode_returns_mean": {"pong": 2.5}},
@@ -230,14 +58,107 @@ def test_that_there_is_no_picture_without_a_record(report, tmp_path):
     assert names == ["scores.json", "scores.csv"]
 
 
-def test_that_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "scores.json"
-    write_atomically(path, b"old")
+def test_that_files_say_how_it_was_played(report):
+    scores = json.loads(report.to_json())["tasks"]["pong"]["student"]
+    assert (scores["episodes"], scores["env_steps"]) == (2, 8) and "unfinished" not in scores
+    row = next(csv.DictReader(io.StringIO(score_csv(board(epsilon=0.05)))))
+    assert (row["student_episodes"], row["epsilon"]) == ("2", "0.05") and "steps" not in row
 
-    def fail(*_):
-        raise OSError(28, "No space left on device")
+    epochs = with_epochs(report.board, unfinished=["student"])
+    scores = json.loads(replace(report, board=epochs).to_json())["tasks"]["pong"]
+    assert (scores["student"]["env_steps"], scores["student"]["unfinished"]) == (20, True)
+    assert "unfinished" not in scores["expert"]
+    row = next(csv.DictReader(io.StringIO(score_csv(epochs))))
+    assert (row["steps"], row["unfinished"]) == ("20", "student")
 
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(DistillError, match=r"scores\.json: No space left"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+def test_that_only_ales_games_by_the_papers_rules_are_games_of_the_table():
+    envs = {
+        "a": {"env": "ALE/SpaceInvaders-v5", "env_config": {"frame_stack": 4}},
+        "b": {"env": "ALE/SpaceInvaders-v5", "env_config": {"repeat_action_probability": 0.25}},
+        "c": "ALE/Tetris-v5",
+        "d": "MinAtar/Breakout-v1",
+        "e": "breakout",
+        "f": TaskSpec,
+        "g": {"env": "ALE/Pong-v5", "max_episode_steps": 50},
+        "h": {"env": "ALE/Pong-v5", "wrappers": ["gymnasium.wrappers.FlattenObservation"]},
+    }
+    specs = {name: TaskSpec.from_config(name, env) for name, env in envs.items()}
+    assert games_of(specs) == {"a": "space_invaders"}
+
+
+def test_that_a_record_forgets_what_a_restored_run_did_again(tmp_path):
+    lines = [
+        json.dumps({"training_iteration": i, "num_env_steps_sampled_lifetime": steps})
+        for i, steps in ((1, 10), (2, 20), (3, 30), (2, 21), (3, 31))
+    ]
+    (tmp_path / "result.json").write_text("\n".join([*lines, '{"training_iter']))
+    record = TrainingRecord.read(tmp_path)
+    assert [result["num_env_steps_sampled_lifetime"] for result in record.results] == [10, 21, 31]
+    assert record.env_steps == 31
+    assert TrainingRecord.read(tmp_path / "gone").env_steps is None
+
+
+def test_that_a_record_gives_curves():
+    assert RECORD.returns("pong") == ([100.0, 200.0, 300.0], [1.0, 2.0, 3.0])
+    assert RECORD.returns("breakout") == ([], [])
+
+
+def trained(steps, **returns):
+    """A result of `steps` env steps, trained in as many tenths of a second."""
+    return {
+        "num_env_steps_sampled_lifetime": float(steps),
+        "time_total_s": steps / 10,
+        "env_runners": {"agent_episode_returns_mean": returns},
+    }
+
+
+def test_that_few_results_are_the_curves_points():
+    results = (trained(0), trained(10, a=1.0), trained(20, a=2.0, b=float("nan")), trained(30, a=3.0, b=5.0))
+    assert TrainingRecord(results).curve == [
+        {"env_steps": 10, "seconds": 1.0, "returns": {"a": 1.0}},
+        {"env_steps": 20, "seconds": 2.0, "returns": {"a": 2.0}},
+        {"env_steps": 30, "seconds": 3.0, "returns": {"a": 3.0, "b": 5.0}},
+    ]
+    assert TrainingRecord(()).curve == TrainingRecord((trained(5),)).curve == []
+
+
+def test_that_many_results_are_averaged_in_ranges_of_equal_env_steps():
+    """1,001 results from 0 to 1,000 steps: each of 200 ranges has 5, the last 6."""
+    curve = TrainingRecord(tuple(trained(i, a=float(i)) for i in range(1001))).curve
+    assert len(curve) == 200
+    assert [point["env_steps"] for point in curve] == [2 + 5 * i for i in range(199)] + [998]  # 997.5
+    assert curve[1] == {"env_steps": 7, "seconds": 0.7, "returns": {"a": 7.0}}
+    assert curve[-1]["returns"]["a"] == pytest.approx(997.5)
+
+
+def test_that_a_task_is_averaged_over_the_results_that_have_it_and_gaps_are_no_points():
+    """All but one of 300 results are in the last hundredth of the steps."""
+    late = (trained(9_900 + i / 2, a=1.0, **({"b": float(i)} if i % 2 else {})) for i in range(201))
+    curve = TrainingRecord((trained(0, a=4.0), *late)).curve
+    assert [point["env_steps"] for point in curve] == [0, 9_925, 9_975]
+    assert [point["returns"] for point in curve] == [
+        {"a": 4.0},
+        {"a": 1.0, "b": 50.0},
+        {"a": 1.0, "b": 150.0},
+    ]
+
+
+def test_that_evaluations_are_those_of_their_own_iterations():
+    results = ({"training_iteration": 1}, evaluated(2), evaluated(3, fresh=False), evaluated(4))
+    assert TrainingRecord(results).evaluations == [
+        {"env_steps": 200, "student": {"pong": 2.0}},
+        {"env_steps": 400, "student": {"pong": 4.0}},
+    ]
+
+
+def test_that_evaluations_have_experts_that_learn_and_a_distilled_policy():
+    results = (evaluated(1, student=1.0, pong_expert=5.0), evaluated(2, student=2.0, pong_expert=7.0))
+    record = TrainingRecord(results, {"pong": "pong_expert", "breakout": "breakout_expert"})
+    assert [evaluation["experts"] for evaluation in record.evaluations] == [{"pong": 5.0}, {"pong": 7.0}]
+
+    result = evaluated(1)
+    result["evaluation"]["env_runners"]["distilled_episode_returns_mean"] = {"pong": 4.0}
+    assert TrainingRecord((result,)).evaluations == [
+        {"env_steps": 100, "student": {"pong": 1.0}, "distilled": {"pong": 4.0}},
+    ]

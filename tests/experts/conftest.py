@@ -63,5 +63,11 @@ def refused():
 
 @pytest.fixture
 def observations():
-    """MinAtar-like observations (32, 10, 10, 4) bool."""
-    return torch.rand(32, 10, 10, 4, generator=torch.Generator().manual_seed(0)) < 0.3
+    """MinAtar-like observations (8, 4, 10, 10, 4) bool: 8 steps of 4 environments."""
+    return torch.rand(8, 4, 10, 10, 4, generator=torch.Generator().manual_seed(0)) < 0.3
+
+
+@pytest.fixture
+def is_first():
+    """(8, 4) bool: episodes begin at other steps of each environment, one of them at the first."""
+    return torch.rand(8, 4, generator=torch.Generator().manual_seed(1)) < 0.3

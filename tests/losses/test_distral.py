@@ -1,19 +1,21 @@
-"""Distral's losses: by hand, by the paper's identities and their limits, by their gradients, at extremes."""
+"""Distral's losses: by hand, by the paper's identities and limits, by their gradients; what they refuse."""
 
-from math import exp, log
+from math import exp, inf, log, nan
 
 import pytest
 import torch
 from torch import Tensor
 
+from rllib_distill.errors import DistillError
 from rllib_distill.losses import (
     distilled_policy_loss,
     regularised_rewards,
+    soft_q_targets,
     soft_value,
     two_column_logits,
 )
 from rllib_distill.losses.common import only_legal
-from tests.losses import distral_oracle
+from tests.losses import oracle
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 COEFFICIENTS = [(0.0, 5.0), (0.5, 0.3), (0.5, 5.0), (1.0, 2.0)]
@@ -50,7 +52,7 @@ def test_every_function_by_hand():
 
 
 @each_coefficient
-def test_that_two_columns_make_the_best_policy__catches_one_column_of_q_without_beta(alpha, beta):
+def test_two_columns_make_the_best_policy__catches_one_column_of_q_without_beta(alpha, beta):
     h, q = columns()
     policy = torch.softmax(two_column_logits(h, q, alpha=alpha, beta=beta), -1)
     torch.testing.assert_close(policy, best_policy(h, q, alpha, beta), **EXACT)
@@ -58,7 +60,7 @@ def test_that_two_columns_make_the_best_policy__catches_one_column_of_q_without_
 
 
 @each_coefficient
-def test_that_the_value_is_the_best_policys_return_of_regularised_rewards(alpha, beta):
+def test_the_value_is_the_best_policys_return_of_regularised_rewards(alpha, beta):
     h, q = columns()
     policy = best_policy(h, q, alpha, beta)
     log_ratio = alpha * torch.log_softmax(h, -1) - policy.log()
@@ -71,7 +73,7 @@ def test_that_the_value_is_the_best_policys_return_of_regularised_rewards(alpha,
 
 
 @each_coefficient
-def test_that_no_other_policy_has_a_higher_value(alpha, beta):
+def test_no_other_policy_has_a_higher_value(alpha, beta):
     h, q = columns()
     value = soft_value(h, q, alpha=alpha, beta=beta)
     generator = torch.Generator().manual_seed(3)
@@ -82,16 +84,14 @@ def test_that_no_other_policy_has_a_higher_value(alpha, beta):
 
 
 @each_coefficient
-def test_that_the_value_equals_the_oracle__catches_a_hard_maximum_and_a_wrong_power_of_pi_0(alpha, beta):
+def test_the_value_equals_the_oracle__catches_a_hard_maximum_and_a_wrong_power_of_pi_0(alpha, beta):
     h, q = columns(3.0)
     rows = zip(h.flatten(0, -2).tolist(), q.flatten(0, -2).tolist(), strict=True)
-    expected = torch.tensor(
-        [distral_oracle.soft_value(*row, alpha, beta) for row in rows], dtype=torch.float64
-    )
+    expected = torch.tensor([oracle.soft_value(*row, alpha, beta) for row in rows], dtype=torch.float64)
     torch.testing.assert_close(soft_value(h, q, alpha=alpha, beta=beta).flatten(), expected, **EXACT)
 
 
-def test_that_alpha_0_is_soft_q_learning_that_knows_nothing_of_pi_0():
+def test_alpha_0_is_soft_q_learning_that_knows_nothing_of_pi_0():
     h, q = columns()
     h.requires_grad_()
     value = soft_value(h, q, alpha=0.0, beta=2.0)
@@ -102,7 +102,7 @@ def test_that_alpha_0_is_soft_q_learning_that_knows_nothing_of_pi_0():
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), **EXACT)
 
 
-def test_that_alpha_1_weighs_actions_by_pi_0_itself():
+def test_alpha_1_weighs_actions_by_pi_0_itself():
     h, q = columns()
     value = soft_value(h, q, alpha=1.0, beta=2.0)
     expected = torch.log((torch.softmax(h, -1) * torch.exp(2.0 * q)).sum(-1)) / 2.0
@@ -113,14 +113,14 @@ def test_that_alpha_1_weighs_actions_by_pi_0_itself():
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-def test_that_a_great_beta_leaves_the_greatest_q(alpha):
+def test_a_great_beta_leaves_the_greatest_q(alpha):
     h, q = columns()
     errors = [(soft_value(h, q, alpha=alpha, beta=beta) - q.amax(-1)).abs().max() for beta in (1e2, 1e4, 1e8)]
     assert errors[0] < 0.1 and errors[1] < 1e-3 and errors[2] < 1e-7
 
 
 @each_coefficient
-def test_that_pi_0_to_the_alpha_is_not_normalised__catches_pi_0_for_its_power(alpha, beta):
+def test_pi_0_to_the_alpha_is_not_normalised__catches_pi_0_for_its_power(alpha, beta):
     value = soft_value(
         torch.full((5,), 7.0, dtype=torch.float64),
         torch.zeros(5, dtype=torch.float64),
@@ -130,7 +130,7 @@ def test_that_pi_0_to_the_alpha_is_not_normalised__catches_pi_0_for_its_power(al
     assert value.item() == pytest.approx((1 - alpha) * log(5) / beta, abs=1e-14)
 
 
-def test_that_policies_equal_to_pi_0_leave_the_entropy_alone__catches_a_double_entropy_bonus():
+def test_policies_equal_to_pi_0_leave_the_entropy_alone__catches_a_double_entropy_bonus():
     h, _ = columns()
     log_probs = torch.log_softmax(h, -1)[..., 0]
     rewards = torch.ones_like(log_probs)
@@ -142,7 +142,7 @@ def test_that_policies_equal_to_pi_0_leave_the_entropy_alone__catches_a_double_e
 
 
 @pytest.mark.parametrize(("c_kl", "c_entropy"), [(0.3, 0.1), (0.0, 0.2), (0.2, 0.0)])
-def test_that_alpha_and_beta_are_those_of_the_costs__catches_beta_for_1_over_beta(c_kl, c_entropy):
+def test_alpha_and_beta_are_those_of_the_costs__catches_beta_for_1_over_beta(c_kl, c_entropy):
     alpha, beta = c_kl / (c_kl + c_entropy), 1 / (c_kl + c_entropy)
     distilled, task = torch.tensor([-0.5, -2.0]), torch.tensor([-1.5, -0.1])
     rewards = torch.tensor([1.0, -1.0])
@@ -153,7 +153,7 @@ def test_that_alpha_and_beta_are_those_of_the_costs__catches_beta_for_1_over_bet
 
 @pytest.mark.parametrize("discounted", [True, False])
 @each_coefficient
-def test_that_distilling_draws_pi_0_to_the_task__catches_the_reverse_kl_and_a_dropped_scale(
+def test_distilling_draws_pi_0_to_the_task__catches_the_reverse_kl_and_a_dropped_scale(
     alpha, beta, discounted
 ):
     h, task_logits = columns()
@@ -168,7 +168,7 @@ def test_that_distilling_draws_pi_0_to_the_task__catches_the_reverse_kl_and_a_dr
     assert task_logits.grad is None
 
 
-def test_that_pi_0_learns_nothing_through_pi_i__catches_a_forgotten_stop_gradient():
+def test_pi_0_learns_nothing_through_pi_i__catches_a_forgotten_stop_gradient():
     h, f = columns()
     h.requires_grad_(), f.requires_grad_()
     task_logits = two_column_logits(h, f, alpha=0.5, beta=2.0)
@@ -178,7 +178,7 @@ def test_that_pi_0_learns_nothing_through_pi_i__catches_a_forgotten_stop_gradien
     assert f.grad is None
 
 
-def test_that_distilling_all_tasks_leads_to_their_mean_policy():
+def test_distilling_all_tasks_leads_to_their_mean_policy():
     # One state that all tasks visit alike: at the mean of their policies pi_0 stands still.
     _, task_logits = columns()
     h = torch.softmax(task_logits, -1).mean((0, 1, 2)).log().requires_grad_()
@@ -187,14 +187,14 @@ def test_that_distilling_all_tasks_leads_to_their_mean_policy():
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), **EXACT)
 
 
-def test_that_regularised_rewards_are_constants__catches_gradients_around_the_score_function():
+def test_regularised_rewards_are_constants__catches_gradients_around_the_score_function():
     rewards, distilled, task = torch.randn(3, 4, requires_grad=True)
     regularised = regularised_rewards(rewards, distilled, task, alpha=0.5, beta=2.0)
     assert not regularised.requires_grad
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 1), (3, 4, 2), (2,), ()])
-def test_that_coefficients_may_differ_by_row(shape):
+def test_coefficients_may_differ_by_row(shape):
     h, q = columns()
     alpha, beta = torch.rand(shape, dtype=torch.float64), 1 + torch.rand(shape, dtype=torch.float64)
     discounts = torch.rand(3, 4, 2, dtype=torch.float64)
@@ -220,7 +220,7 @@ def test_that_coefficients_may_differ_by_row(shape):
 @pytest.mark.parametrize("beta", [1e-3, 5.0, 1e4])
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("scale", [1e6, -1e6, 1e3])
-def test_that_large_values_stay_finite__catches_an_exponential_that_overflows_at_88(scale, alpha, beta):
+def test_large_values_stay_finite__catches_an_exponential_that_overflows_at_88(scale, alpha, beta):
     q = torch.tensor([[scale, 0.0, 0.3 * scale], [scale, scale, scale]], requires_grad=True)
     h = torch.tensor([[0.0, scale, 1.0], [1.0, 2.0, 3.0]], requires_grad=True)
     value = soft_value(h, q, alpha=alpha, beta=beta)
@@ -237,7 +237,7 @@ def test_that_large_values_stay_finite__catches_an_exponential_that_overflows_at
     torch.testing.assert_close(value[1], q[1, 0] + bonus[1], rtol=1e-6, atol=1e-6)
 
 
-def test_that_illegal_actions_have_no_part():
+def test_illegal_actions_have_no_part():
     legal = torch.tensor([True, False, True, True, False]).expand(3, 4, 2, 5)
     tables = [only_legal(table, legal).requires_grad_() for table in columns()]
     subsets = [table[..., legal[0, 0, 0]] for table in tables]
@@ -250,3 +250,62 @@ def test_that_illegal_actions_have_no_part():
     losses(*tables).sum().backward()
     for table in tables:
         assert table.grad.isfinite().all() and not table.grad[~legal].any()
+
+
+TABLE, ROWS = torch.zeros(4, 2, 3), torch.zeros(4, 2)
+
+
+def each_function(**coefficients):
+    yield lambda: two_column_logits(TABLE, TABLE, **coefficients)
+    yield lambda: soft_value(TABLE, TABLE, **coefficients)
+    yield lambda: regularised_rewards(ROWS, ROWS, ROWS, **coefficients)
+    yield lambda: distilled_policy_loss(TABLE, TABLE, **coefficients)
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.1, nan])
+def test_alpha_outside_0_to_1_is_refused(alpha):
+    for function in each_function(alpha=alpha, beta=1.0):
+        with pytest.raises(DistillError, match=f"alpha is {alpha}.* from 0 .* to 1"):
+            function()
+
+
+@pytest.mark.parametrize("beta", [0.0, -5.0, nan, inf])
+def test_beta_that_is_not_positive_is_refused(beta):
+    for function in each_function(alpha=0.5, beta=beta):
+        with pytest.raises(DistillError, match=f"beta is {beta}.*above 0"):
+            function()
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 1, 1), (1, 4, 2), (5, 2)])
+def test_coefficients_that_fit_no_rows_are_refused(shape):
+    message = rf"shape {torch.zeros(shape).shape}".replace("torch.Size([", r"\(").replace("])", r",?\)")
+    for function in each_function(alpha=torch.full(shape, 0.5), beta=1.0):
+        with pytest.raises(DistillError, match=rf"alpha has {message} but the rows have shape \(4, 2\)"):
+            function()
+    for function in each_function(alpha=0.5, beta=torch.ones(shape)):
+        with pytest.raises(DistillError, match=rf"beta has {message} but the rows have shape \(4, 2\)"):
+            function()
+
+
+def test_shapes_that_disagree_are_both_named():
+    one = {"alpha": 0.5, "beta": 1.0}
+    with pytest.raises(
+        DistillError, match=r"task_logits has shape \(4, 3\) but distilled_logits.*\(4, 2, 3\)"
+    ):
+        two_column_logits(TABLE, TABLE[:, 0], **one)
+    with pytest.raises(DistillError, match=r"q has shape \(4, 2, 2\) but distilled_logits.*\(4, 2, 3\)"):
+        soft_value(TABLE, TABLE[..., :2], **one)
+    with pytest.raises(DistillError, match=r"distilled_log_probs has shape \(2,\) but rewards.*\(4, 2\)"):
+        regularised_rewards(ROWS, ROWS[0], ROWS, **one)
+    with pytest.raises(DistillError, match=r"task_log_probs has shape \(4, 1\) but rewards.*\(4, 2\)"):
+        regularised_rewards(ROWS, ROWS, ROWS[:, :1], **one)
+    with pytest.raises(
+        DistillError, match=r"task_logits has shape \(1, 2, 3\) but distilled_logits.*\(4, 2, 3\)"
+    ):
+        distilled_policy_loss(TABLE[:1], TABLE, **one)
+    with pytest.raises(DistillError, match=r"discounts has shape \(4, 1\) but distilled_logits.*\(4, 2, 3\)"):
+        distilled_policy_loss(TABLE, TABLE, **one, discounts=ROWS[:, :1])
+    with pytest.raises(DistillError, match=r"continues has shape \(3, 2\) but rewards has shape \(4, 2\)"):
+        soft_q_targets(ROWS, ROWS, ROWS, ROWS, continues=ROWS[1:] > 0, n_step=1)
+    with pytest.raises(DistillError, match=r"next_values has shape \(4, 1\) but rewards has shape \(4, 2\)"):
+        soft_q_targets(ROWS, ROWS, ROWS[:, :1], ROWS, continues=ROWS > 0, n_step=1)

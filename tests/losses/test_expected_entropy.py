@@ -18,7 +18,7 @@ from rllib_distill.losses import (
 EXPERT_Q = torch.tensor([[log(3.0), 0.0]])
 
 
-def test_that_the_likelihood_is_the_experts_of_the_action_taken():
+def test_the_likelihood_is_the_experts_of_the_action_taken():
     expert_q = EXPERT_Q.expand(2, 2).clone().requires_grad_()
     likelihood = expert_log_likelihood(expert_q, torch.tensor([0, 1]), tau=1.0)
     torch.testing.assert_close(likelihood, torch.tensor([log(0.75), log(0.25)]))
@@ -28,7 +28,7 @@ def test_that_the_likelihood_is_the_experts_of_the_action_taken():
     torch.testing.assert_close(sharper, torch.tensor([log(0.9), log(0.1)]))
 
 
-def test_that_only_legal_actions_share_the_experts_likelihood():
+def test_only_legal_actions_share_the_experts_likelihood():
     expert_q, legal = torch.tensor([[log(3.0), 9.0, 0.0]]), torch.tensor([[True, False, True]])
     likelihood = expert_log_likelihood(expert_q, torch.tensor([2]), tau=1.0, legal_actions=legal)
     torch.testing.assert_close(likelihood, torch.tensor([log(0.25)]))
@@ -36,7 +36,7 @@ def test_that_only_legal_actions_share_the_experts_likelihood():
 
 @pytest.mark.parametrize("tau", [1e-3, 0.01, 1.0, 1e3])
 @pytest.mark.parametrize("garbage", [float("nan"), float("inf"), -1e30, 0.0])
-def test_that_the_likelihood_of_the_worst_action_is_finite(tau, garbage):
+def test_the_likelihood_of_the_worst_action_is_finite(tau, garbage):
     expert_q = torch.tensor([[1e6, -1e6, garbage], [0.0, 5.0, garbage]])
     legal = torch.tensor([True, True, False]).expand(2, 3)
     likelihood = expert_log_likelihood(expert_q, torch.tensor([1, 0]), tau=tau, legal_actions=legal)
@@ -44,7 +44,7 @@ def test_that_the_likelihood_of_the_worst_action_is_finite(tau, garbage):
     torch.testing.assert_close(likelihood[0], torch.tensor(-2e6 / tau))
 
 
-def test_that_the_cross_entropy_runs_from_student_to_expert():
+def test_the_cross_entropy_runs_from_student_to_expert():
     logits = torch.zeros(1, 2, requires_grad=True)
     loss = expected_cross_entropy_loss(EXPERT_Q, logits, tau=1.0)
     loss.sum().backward()
@@ -54,7 +54,7 @@ def test_that_the_cross_entropy_runs_from_student_to_expert():
     torch.testing.assert_close(logits.grad, torch.tensor([[-0.25 * log(3.0), 0.25 * log(3.0)]]))
 
 
-def test_that_the_score_function_pushes_the_action_taken_by_its_advantage():
+def test_the_score_function_pushes_the_action_taken_by_its_advantage():
     logits = torch.tensor([[log(3.0), 0.0], [log(3.0), 0.0]], requires_grad=True)
     advantages = torch.tensor([2.0, -1.0], requires_grad=True)
     loss = score_function_loss(logits, torch.tensor([1, 0]), advantages)
@@ -66,7 +66,7 @@ def test_that_the_score_function_pushes_the_action_taken_by_its_advantage():
 
 
 @pytest.mark.parametrize("garbage", [float("nan"), float("inf"), 1e30])
-def test_that_illegal_actions_have_no_part_in_the_score_function(garbage):
+def test_illegal_actions_have_no_part_in_the_score_function(garbage):
     legal = torch.tensor([[True, False, True]])
     logits = torch.tensor([[log(3.0), garbage, 0.0]], requires_grad=True)
     loss = score_function_loss(logits, torch.tensor([2]), torch.tensor([1.0]), legal_actions=legal)
@@ -111,7 +111,7 @@ def trajectories(start, transitions, logits):
                 yield probability, torch.tensor(states), torch.tensor(actions)
 
 
-def test_that_the_losses_expected_gradient_is_that_of_the_experts_likelihood():
+def test_the_losses_expected_gradient_is_that_of_the_experts_likelihood():
     start, transitions, expert_q, logits = random_process()
     expert_logs = probabilities(expert_q / TAU).log()
     objective, expected_loss, total = 0.0, 0.0, 0.0
@@ -132,14 +132,14 @@ def test_that_the_losses_expected_gradient_is_that_of_the_experts_likelihood():
 
 
 @pytest.mark.parametrize("tau", [0.0, -1.0, float("nan")])
-def test_that_a_temperature_that_is_not_positive_is_refused(tau):
+def test_a_temperature_that_is_not_positive_is_refused(tau):
     with pytest.raises(DistillError, match=f"tau is {tau}.*greater than 0"):
         expected_cross_entropy_loss(EXPERT_Q, EXPERT_Q, tau=tau)
     with pytest.raises(DistillError, match=f"tau is {tau}.*greater than 0"):
         expert_log_likelihood(EXPERT_Q, torch.tensor([0]), tau=tau)
 
 
-def test_that_shapes_that_disagree_are_both_named():
+def test_shapes_that_disagree_are_both_named():
     table, row, legal = torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64), torch.ones(4, 2) > 0
     with pytest.raises(DistillError, match=r"actions has shape \(4, 1\) but expert_q has shape \(4, 3\)"):
         expert_log_likelihood(table, row[:, None], tau=1.0)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from rllib_distill.errors import DistillError
 from rllib_distill.losses import regularised_rewards, soft_q_targets, soft_value, two_column_logits
-from tests.losses import distral_oracle
+from tests.losses import oracle
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -40,7 +40,7 @@ def random_rows(steps: int = 12) -> tuple[dict[str, Tensor], Tensor]:
 
 
 @pytest.mark.parametrize("n_step", [1, 2, 3, 10, 12, 50])
-def test_that_targets_equal_the_oracle__catches_steps_across_the_end_of_an_episode(n_step):
+def test_targets_equal_the_oracle__catches_steps_across_the_end_of_an_episode(n_step):
     rows, continues = random_rows()
     targets = soft_q_targets(**rows, continues=continues, n_step=n_step)
     expected = torch.empty_like(targets)
@@ -48,11 +48,11 @@ def test_that_targets_equal_the_oracle__catches_steps_across_the_end_of_an_episo
         for env in range(6):
             one = [table[:, task, env].tolist() for table in (*rows.values(), continues)]
             for t in range(12):
-                expected[t, task, env] = distral_oracle.soft_q_target(t, *one, n_step)
+                expected[t, task, env] = oracle.soft_q_target(t, *one, n_step)
     torch.testing.assert_close(targets, expected, **EXACT)
 
 
-def test_that_targets_know_nothing_of_what_is_between_episodes():
+def test_targets_know_nothing_of_what_is_between_episodes():
     rows, continues = random_rows()
     begins = torch.zeros_like(continues)
     begins[1:] = ~continues[:-1]  # take the rows after an end for those of an autoreset
@@ -62,7 +62,7 @@ def test_that_targets_know_nothing_of_what_is_between_episodes():
     assert torch.equal(others[~begins], targets[~begins])
 
 
-def test_that_the_last_rows_continues_is_not_asked_for():
+def test_the_last_rows_continues_is_not_asked_for():
     rows, continues = random_rows()
     assert torch.equal(
         soft_q_targets(**rows, continues=continues, n_step=5),
@@ -70,13 +70,13 @@ def test_that_the_last_rows_continues_is_not_asked_for():
     )
 
 
-def test_that_targets_carry_no_gradient():
+def test_targets_carry_no_gradient():
     rows, continues = random_rows()
     rows = {name: table.requires_grad_() for name, table in rows.items()}
     assert not soft_q_targets(**rows, continues=continues, n_step=5).requires_grad
 
 
-def test_that_no_steps_are_refused_and_no_rows_are_not():
+def test_no_steps_are_refused_and_no_rows_are_not():
     rows, continues = random_rows()
     with pytest.raises(DistillError, match=r"n_step is 0.*at least 1"):
         soft_q_targets(**rows, continues=continues, n_step=0)
@@ -85,7 +85,7 @@ def test_that_no_steps_are_refused_and_no_rows_are_not():
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0.0, 5.0), (0.5, 5.0), (1.0, 2.0)])
-def test_that_targets_are_discounted_sums_of_regularised_rewards(alpha, beta):
+def test_targets_are_discounted_sums_of_regularised_rewards(alpha, beta):
     """Path consistency: the best policy's log-probabilities are what the later steps add."""
     generator = torch.Generator().manual_seed(5)
     h, q = torch.randn(2, 6, 3, generator=generator, dtype=torch.float64)  # 6 states, one after another
@@ -178,13 +178,13 @@ def learnt_q(h: Tensor, alpha: float, beta: float, n_step: int, *, corrected: bo
 def iterated_q(h: Tensor, alpha: float, beta: float) -> Tensor:
     rewards, next_states = room()
     tables = rewards.tolist(), next_states.tolist()
-    q = distral_oracle.soft_value_iteration(*tables, GOAL, h.tolist(), alpha, beta, GAMMA)
+    q = oracle.soft_value_iteration(*tables, GOAL, h.tolist(), alpha, beta, GAMMA)
     return torch.tensor(q, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("n_step", [1, 5])
 @pytest.mark.parametrize(("alpha", "beta"), [(0.0, 20.0), (0.5, 5.0), (1.0, 5.0)])
-def test_that_a_random_walk_learns_what_soft_value_iteration_finds(alpha, beta, n_step):
+def test_a_random_walk_learns_what_soft_value_iteration_finds(alpha, beta, n_step):
     generator = torch.Generator().manual_seed(7)
     h = torch.randn(STATES, ACTIONS, generator=generator, dtype=torch.float64)
     learnt, found = learnt_q(h, alpha, beta, n_step), iterated_q(h, alpha, beta)
@@ -192,7 +192,7 @@ def test_that_a_random_walk_learns_what_soft_value_iteration_finds(alpha, beta, 
     torch.testing.assert_close(learnt[:GOAL], found[:GOAL], rtol=0.0, atol=1e-4)
 
 
-def test_that_plain_n_step_returns_learn_the_walkers_values_instead__catches_uncorrected_targets():
+def test_plain_n_step_returns_learn_the_walkers_values_instead__catches_uncorrected_targets():
     h = torch.zeros(STATES, ACTIONS, dtype=torch.float64)
     learnt, found = learnt_q(h, 0.5, 5.0, 5, corrected=False), iterated_q(h, 0.5, 5.0)
     assert (found - learnt)[:GOAL].max() > 0.3

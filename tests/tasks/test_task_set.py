@@ -1,8 +1,11 @@
+"""Sets of tasks, and the spaces that they share."""
+
 import pickle
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from rllib_distill.errors import DistillError
@@ -64,14 +67,42 @@ def test_the_full_action_set_is_legal_everywhere():
     assert all(mask.all() for mask in shared.legal_actions.values())
 
 
-def test_the_common_set_is_in_the_order_of_the_task_with_most_actions():
-    tasks = task_set(
-        small=(box(4), Discrete(2), ["jump", "left"]), large=(box(4), Discrete(3), ["right", "left", "noop"])
-    )
-    shared = tasks.shared()
-    assert shared.action_meanings == ("right", "left", "noop", "jump")
-    assert shared.common_actions["small"].tolist() == [3, 1]
-    assert shared.legal_actions["small"].tolist() == [False, True, False, True]
+@pytest.fixture
+def named():
+    """The common set is right, left, noop, jump; `small` has jump and left of it, `large` the first three."""
+    tasks = {"small": ["jump", "left"], "large": ["right", "left", "noop"]}
+    return task_set(**{name: (box(4), Discrete(len(m)), m) for name, m in tasks.items()}).shared()
+
+
+def test_the_common_set_is_in_the_order_of_the_task_with_most_actions(named):
+    assert named.action_meanings == ("right", "left", "noop", "jump")
+    assert named.common_actions["small"].tolist() == [3, 1]
+    assert named.legal_actions["small"].tolist() == [False, True, False, True]
+
+
+def test_actions_go_to_the_common_set_and_back(named):
+    own = np.array([[0, 1, 1], [1, 0, 0]])
+    assert named.to_common("small", own).tolist() == [[3, 1, 1], [1, 3, 3]]
+    for task, num_actions in {"small": 2, "large": 3}.items():
+        own = np.arange(num_actions)
+        np.testing.assert_array_equal(named.to_own(task, named.to_common(task, own)), own)
+
+
+def test_values_of_own_actions_are_scattered_over_the_common_ones(named):
+    values = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+    scattered = named.scatter("small", values)
+    assert scattered.tolist() == [[0, 2, 0, 1], [0, 4, 0, 3]] and scattered.dtype == np.float32
+    out = np.full((2, 4), -np.inf, np.float32)
+    assert named.scatter("small", values, out=out) is out
+    assert out.tolist() == [[-np.inf, 2, -np.inf, 1], [-np.inf, 4, -np.inf, 3]]
+
+
+def test_legal_actions_of_some_tasks_are_told_unless_all_are_legal(named):
+    small, large = [False, True, False, True], [True, True, True, False]
+    assert named.legal_of(["large", "small", "large"]).tolist() == [large, small, large]
+    by_number = task_set(pole=(box(4), Discrete(2)), acrobot=(box(6), Discrete(3))).shared()
+    assert by_number.legal_of(["acrobot"]) is None
+    assert by_number.legal_of(["acrobot", "pole"]).tolist() == [[True] * 3, [True, True, False]]
 
 
 def test_actions_without_names_share_by_number():
@@ -83,9 +114,11 @@ def test_actions_without_names_share_by_number():
     assert shared.observation_space.shape == (6,)
 
 
-def test_one_task_without_names_makes_all_share_by_number():
-    shared = task_set(named=(box(4), Discrete(2), ["b", "a"]), plain=(box(4), Discrete(3))).shared()
-    assert shared.action_meanings is None
+@pytest.mark.parametrize(("own_actions", "other"), [(True, ["a", "c", "d"]), (False, None)])
+def test_names_do_not_count_where_a_task_has_none_or_each_task_has_its_own_actions(own_actions, other):
+    tasks = task_set(named=(box(4), Discrete(2), ["b", "a"]), other=(box(4), Discrete(3), other))
+    shared = tasks.shared(own_actions=own_actions)
+    assert shared.action_meanings is None and shared.num_actions == 3
     assert shared.common_actions["named"].tolist() == [0, 1]
 
 
@@ -104,6 +137,28 @@ def test_observations_are_padded_with_zeros_on_the_last_axis():
     assert not padded[..., 3:].any()
     full = np.ones((2, 2, 2, 5), np.uint8)
     assert shared.pad(full) is full
+    out = np.zeros((4, 2, 2, 2, 5), np.uint8)
+    written = shared.pad(observations, out=out[1])
+    assert np.shares_memory(written, out)
+    np.testing.assert_array_equal(out[1], padded)
+    assert not out[[0, 2, 3]].any()
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_a_tasks_own_part_of_padded_observations_is_a_view_of_what_it_observes(kind):
+    shared = task_set(a=(box(2, 2, 3),), b=(box(2, 2, 5),)).shared()
+    padded = kind(shared.pad(np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)))
+    own = shared.own_part("a", padded)
+    assert own.shape == (2, 2, 2, 3) and (own.reshape(-1) == kind(np.arange(24))).all()
+    own[:] = 7
+    assert (padded[..., :3] == 7).all() and shared.own_part("b", padded).shape == padded.shape
+
+
+def test_observations_without_axes_are_neither_padded_nor_cut():
+    shared = task_set(number=(box(),), other=(box(),)).shared()
+    assert shared.observation_space.shape == ()
+    numbers = np.ones(3, np.uint8)
+    assert shared.pad(numbers) is numbers and shared.own_part("number", numbers) is numbers
 
 
 def test_shared_bounds_hold_every_task_and_the_padding():

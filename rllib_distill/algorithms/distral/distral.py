@@ -7,8 +7,8 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 
 from rllib_distill.algorithms.distral.task_policies_config import TaskPoliciesConfig
-from rllib_distill.core.algorithm import MultiTaskAlgorithm
 from rllib_distill.core.checks import Coefficient, check_choice
+from rllib_distill.core.expert_export import ExpertExport
 from rllib_distill.core.trajectories import TrajectoryMixin
 from rllib_distill.env_runner.task_envs import DISTILLED
 from rllib_distill.errors import DistillError
@@ -224,7 +224,7 @@ def _is_zero(alpha: Coefficient) -> bool:
     return not any(alpha.values()) if isinstance(alpha, Mapping) else alpha == 0
 
 
-class Distral(MultiTaskAlgorithm):
+class Distral(ExpertExport):
     """An asynchronous actor-critic, successor of the paper's A3C: no replay, V-trace, any number of ranks.
 
     Tasks are played by their own policies (module id = task name); `evaluate` plays them with the distilled
@@ -233,8 +233,19 @@ class Distral(MultiTaskAlgorithm):
     """
 
     config: DistralConfig
+    expert_kind = "logits"
 
     @classmethod
     def get_default_config(cls) -> DistralConfig:
         """See RLlib."""
         return DistralConfig()
+
+    @property
+    def learned_experts(self) -> dict[str, str]:
+        """Each task's policy where it is its own network alone, for the task's own observations."""
+        config = self.config
+        shape = config.shared_spaces.observation_space.shape
+        own = config.parameterization == "one_column" and all(
+            task.observation_space.shape == shape for task in config.task_set.values()
+        )
+        return {task: task for task in config.tasks} if own else {}

@@ -15,6 +15,10 @@ from rllib_distill.replay import Batch
 class DistralLearner(TaskPoliciesMixin, TrajectoryLearner):
     """One gradient step on all networks together (joint optimisation)."""
 
+    def draw_minibatch(self) -> Batch | None:
+        """All samples that wait: the networks are asked about all tasks at once."""
+        return self.next_batch()
+
     def compute_losses(self, *, fwd_out: TaskPolicyOutputs, batch: Batch) -> dict[str, Tensor]:
         """Module id -> loss.
 

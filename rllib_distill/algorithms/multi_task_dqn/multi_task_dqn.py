@@ -1,18 +1,15 @@
 """MultiTaskDQN: one DQN per task, the maker of experts, or one for all, the baseline of distillation."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Self
 
-import torch
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 
-from rllib_distill.core.algorithm import MultiTaskAlgorithm
 from rllib_distill.core.checks import check_bool, check_number
+from rllib_distill.core.expert_export import ExpertExport
 from rllib_distill.core.replay_config import ReplayConfig
 from rllib_distill.errors import DistillError
-from rllib_distill.experts import Expert, ExpertInfo
 
 
 class QLearningConfig(ReplayConfig):
@@ -83,89 +80,6 @@ class QLearningConfig(ReplayConfig):
         if self.huber_delta is not None:
             check_number("huber_delta", self.huber_delta, above=0)
         check_number("target_network_update_freq", self.target_network_update_freq, least=1, integer=True)
-
-
-_RECIPE = (
-    "lr",
-    "gamma",
-    "double_q",
-    "n_step",
-    "huber_delta",
-    "target_network_update_freq",
-    "training_intensity",
-    "replay_capacity",
-    "train_batch_size_per_learner",
-    "num_envs_per_task",
-    "epsilon",
-    "optimizer",
-    "seed",
-)
-
-
-class ExpertExport(MultiTaskAlgorithm):
-    """Base of algorithms that make experts."""
-
-    @property
-    def learned_experts(self) -> Mapping[str, str]:
-        """Task -> id of the module that becomes its expert; empty where there is none."""
-        return {}
-
-    def export_experts(self, folder: str | Path, made_by: dict[str, Any] | None = None) -> dict[str, Path]:
-        """Writes every task's Q-network as an expert file.
-
-        Args:
-            folder: Made if missing; holds `<task>.safetensors` and `<task>.json` afterwards.
-            made_by: What to note about how they were made, besides the algorithm's own settings.
-
-        Returns:
-            Task -> path of its expert.
-
-        Raises:
-            DistillError: No task has a Q-network of its own here.
-        """
-        if not self.learned_experts:
-            raise DistillError(
-                f"This {type(self).__name__} has no Q-network of each task's own, as an expert's file holds: "
-                "use MultiTaskDQN with shared: false, or PolicyDistillation with experts: online."
-            )
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = self.module_weights()
-        paths = {}
-        for task, module_id in self.learned_experts.items():
-            info = ExpertInfo.for_task(
-                self.config.task_set[task],
-                kind="q_values",
-                network=self.config.model_config_of_module(module_id)["network"],
-                made_by={"algorithm": type(self).__name__, **self._recipe(), **(made_by or {})},
-            )
-            paths[task] = folder / f"{task}.safetensors"
-            Expert(info, _network_state(weights[module_id])).save(paths[task])
-        return paths
-
-    def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
-        """RLlib's checkpoint with replay memories, and each task's own network as an expert in `experts`."""
-        saved = super().save_to_path(path, **kwargs)
-        if self.learned_experts:
-            self.export_experts(Path(saved) / "experts")
-        return saved
-
-    def _recipe(self) -> dict[str, Any]:
-        recipe = {name: getattr(self.config, name) for name in _RECIPE}
-        return {
-            **recipe,
-            "env_steps_of_all_tasks": self._env_steps_lifetime(),
-            "tasks": list(self.config.tasks),
-        }
-
-
-def _network_state(module_state: dict[str, Any]) -> dict[str, torch.Tensor]:
-    prefix = "network."
-    return {
-        name.removeprefix(prefix): torch.as_tensor(value)
-        for name, value in module_state.items()
-        if name.startswith(prefix)
-    }
 
 
 SHARED = "shared"

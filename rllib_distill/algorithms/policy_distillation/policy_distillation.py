@@ -10,8 +10,9 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 
-from rllib_distill.algorithms.multi_task_dqn.multi_task_dqn import ExpertExport, QLearningConfig
+from rllib_distill.algorithms.multi_task_dqn.multi_task_dqn import QLearningConfig
 from rllib_distill.core.checks import Coefficient, check_choice, check_number
+from rllib_distill.core.expert_export import ExpertExport
 from rllib_distill.core.experts import (
     STUDENT,
     Behaviour,
@@ -66,6 +67,10 @@ def check_policy_distillation(config: Any) -> None:
         _check_on_policy(config)
     else:
         config.check_unchanged(_TRAJECTORY_SETTINGS, "which is for the objectives on trajectories")
+        if not config.learns_q_values:
+            config.check_unchanged(_Q_SETTINGS, "which is for Q-learning, and rl_coeff is 0")
+    if not config.experts_learn:
+        config.check_unchanged(("online_expert",), "which is for experts: online")
 
 
 def _check_online(config: Any) -> None:
@@ -133,6 +138,7 @@ _TRAJECTORY_SETTINGS = (
     "vtrace_clip_rho_threshold",
     "vtrace_clip_pg_rho_threshold",
 )
+_Q_SETTINGS = ("n_step", "double_q", "huber_delta", "target_network_update_freq")
 _REPLAY_SETTINGS = (
     "replay_capacity",
     "training_intensity",
@@ -140,10 +146,7 @@ _REPLAY_SETTINGS = (
     "one_task_per_minibatch",
     "sequence_length",
     "burn_in_len",
-    "n_step",
-    "double_q",
-    "huber_delta",
-    "target_network_update_freq",
+    *_Q_SETTINGS,
 )
 
 

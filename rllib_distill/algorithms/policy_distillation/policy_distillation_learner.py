@@ -144,11 +144,6 @@ class OnlineDistillationLearner(PolicyDistillationLearner):
 class TrajectoryDistillationLearner(WeighsImitation, TrajectoryLearner):
     """The student as an actor-critic with V-trace, helped by its experts on the states that it visits."""
 
-    def draw_minibatch(self) -> dict[str, Batch] | None:  # type: ignore[override]  # by module, as RLlib's
-        """All samples that wait, for the one module that there is."""
-        batch = super().draw_minibatch()
-        return None if batch is None else {STUDENT: batch}
-
     def loss_of_module(self, module_id: str, config: Any, batch: Batch, outputs: NetworkOutputs) -> Loss:
         """Mean over rows of the policy's loss, the value function's, and what the objective adds.
 
