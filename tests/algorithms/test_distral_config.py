@@ -130,7 +130,7 @@ def test_that_soft_q_refuses_a_wrong_value(training, parts, refused):
 
 
 def test_that_soft_qs_backups_may_be_longer_than_fragments():
-    config = soft_q(n_step=15, train_batch_size_per_learner=None)
+    config = soft_q(n_step=15, train_batch_size_per_learner=None, replay_capacity=120)
     config.validate()
     assert config.sequences.length == 15 > config.rollout_fragment_length
     assert config.train_batch_size_per_learner % (2 * 15) == 0

@@ -24,7 +24,7 @@ WRONG = [
     ("online_expert", "worst", "'best'"),
     ("behaviour", [[0, 1.2], [10, 0.0]], "<= 1"),
     ("experts", "offline", "'online'"),
-    ("n_step", 0, ">= 1"),
+    ("n_step", 0, "rl_coeff is 0"),
 ]
 REPLAY = {  # with another value than by default
     "replay_capacity": 500,
@@ -157,7 +157,7 @@ def test_that_a_schedules_highest_and_last_share_are_known(behaviour, highest, l
         ({"epsilon": 0.05}, ("epsilon", "0.05", "must be 0")),
         ({"loss": "mse"}, ("loss", "'kl'")),
         ({"behaviour": 0.5}, ("behaviour is 0.5", "must be 'student'")),
-        ({"experts": "online"}, ("experts", "'online'", "must be files")),
+        ({"experts": "online", "online_expert": "current"}, ("experts", "'online'", "must be files")),
         ({"entropy_coeff": -1}, ("entropy_coeff", ">= 0")),
         ({"vf_loss_coeff": "1"}, ("vf_loss_coeff", "str")),
         ({"vtrace_clip_rho_threshold": 0}, ("vtrace_clip_rho_threshold", "> 0")),
@@ -169,7 +169,7 @@ def test_that_trajectories_want_the_students_own_policy(on_policy, refused, obje
     config = on_policy(objective)
     config.validate()
     with refused(*says):
-        config.copy().update_from_dict({"online_expert": "current", **settings}).validate()
+        config.copy().update_from_dict(settings).validate()
 
 
 def test_that_the_student_does_not_act_by_default_as_trajectories_want(distillation, refused):
@@ -194,6 +194,21 @@ def test_that_replay_refuses_what_is_for_trajectories(distillation, on_policy, r
     on_policy(**{key: TRAJECTORIES[key]}).validate()
     with refused(f"{key} is {TRAJECTORIES[key]!r}", "objectives on trajectories", "remove it"):
         distillation().update_from_dict({key: TRAJECTORIES[key]}).validate()
+
+
+@pytest.mark.parametrize("key", ["n_step", "double_q", "huber_delta", "target_network_update_freq"])
+def test_that_imitation_alone_refuses_what_is_for_q_learning(distillation, online, refused, key):
+    for config in (distillation(rl_coeff=1.0), online()):
+        config.update_from_dict({key: REPLAY[key]}).validate()
+    with refused(f"{key} is {REPLAY[key]!r}", "Q-learning", "remove it"):
+        distillation().update_from_dict({key: REPLAY[key]}).validate()
+    with refused("n_step", ">= 1"):
+        distillation(rl_coeff=1.0, n_step=0).validate()
+
+
+def test_that_experts_from_files_refuse_what_is_for_experts_that_learn(distillation, refused):
+    with refused("online_expert is 'current'", "experts: online", "remove it"):
+        distillation().experts(online_expert="current").validate()
 
 
 # -- recurrent students --------------------------------------------------------------------------------------

@@ -84,7 +84,9 @@ def returns_of(config, paths, network):
 @pytest.mark.parametrize("burn_in_len", [0, 5])
 def test_that_a_recurrent_student_remembers_as_its_expert_does(paths, config, burn_in_len):
     made = config().training(burn_in_len=burn_in_len)
-    worst, _ = returns_of(made.training(beta=0.0) if config is ActorMimicConfig else made, paths, {"lstm": 16})
+    worst, _ = returns_of(
+        made.training(beta=0.0) if config is ActorMimicConfig else made, paths, {"lstm": 16}
+    )
     assert worst >= 0.95
 
 
