@@ -110,7 +110,20 @@ def make_optimizer(
     """The optimizer that a checked `config` describes, with the learning rate to begin with."""
     options = dict(config)
     optimizer_class, defaults = _OPTIMIZERS[options.pop("type")]
-    return optimizer_class(parameters, **{"lr": lr, **defaults, **options})
+    optimizer = optimizer_class(parameters, **{"lr": lr, **defaults, **options})
+    optimizer.register_step_post_hook(_count_in_versions)
+    return optimizer
+
+
+def _count_in_versions(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Counts a step in torch's versions of the parameters, which fused optimizers leave out.
+
+    `StackedNetworks` keeps weights joined as long as their versions stay the same.
+    """
+    if optimizer.defaults.get("fused"):
+        torch.autograd.graph.increment_version(
+            [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        )
 
 
 def check_gradient_steps(lr: Any, optimizer: Any, grad_clip: Any, grad_clip_by: Any) -> None:

@@ -249,7 +249,7 @@ class JointActor:
         for tasks, actor in self._actors.items():
             mine = {task: rows[task] for task in tasks if task in rows}
             if mine:
-                parts.append(actor(mine, state, epsilon, rng))
+                parts.append(actor(mine, {task: state[task] for task in mine}, epsilon, rng))
         return _merged(parts)
 
 
@@ -326,7 +326,8 @@ class TakingTurns:
 
     Whose an episode is, is drawn when its environment is reset; a share of the expert that falls with time is
     the beta of DAgger (Ross et al., 2011). Where either has no row of a task to act in, it is not asked,
-    unless it is recurrent. The column `by_expert` tells who acted. The student's state comes first.
+    unless it is recurrent. The column `by_expert` tells who acted. The state is the student's, from which
+    learners go on; the expert's stays in here.
     """
 
     def __init__(
@@ -345,32 +346,32 @@ class TakingTurns:
         self._expert_share = expert_share
         self._rng = rng
         self._by_expert: dict[str, NDArray[np.bool_]] = {}
-        self._student_size: dict[str, int] = {}
+        self._expert_state: dict[str, Tensor] = {}
 
     def first_state(self, task: str, num_envs: int) -> Tensor:
-        """The student's state, and after it the expert's."""
-        student = self._student.first_state(task, num_envs)
-        self._student_size[task] = student.shape[1]
-        return torch.cat([student, self._expert.first_state(task, num_envs).to(student.device)], dim=1)
+        """The student's."""
+        self._by_expert[task] = np.zeros(num_envs, np.bool_)
+        self._expert_state[task] = self._expert.first_state(task, num_envs)
+        return self._student.first_state(task, num_envs)
 
     def __call__(
         self, rows: Mapping[str, Rows], state: State, epsilon: float, rng: np.random.Generator
     ) -> Acted:
         """Acts; see `Actor`."""
-        own = {task: state[task].tensor_split([self._student_size[task]], dim=1) for task in rows}
         asked_student, asked_expert = {}, {}
         for task, row in rows.items():
             by_expert = self._draw(task, row.is_reset)
-            if not by_expert.all() or own[task][0].shape[1]:
+            if not by_expert.all() or state[task].shape[1]:
                 asked_student[task] = row
-            if by_expert.any() or own[task][1].shape[1]:
+            if by_expert.any() or self._expert_state[task].shape[1]:
                 asked_expert[task] = row
         student = expert = Acted({}, {}, {})
         if asked_student:
-            student = self._student(asked_student, {task: own[task][0] for task in rows}, epsilon, rng)
+            student = self._student(asked_student, state, epsilon, rng)
         if asked_expert:
-            expert = self._expert(asked_expert, {task: own[task][1] for task in rows}, epsilon, rng)
-        actions, after, columns = {}, dict(state), {}
+            expert = self._expert(asked_expert, self._expert_state, epsilon, rng)
+            self._expert_state.update(expert.state)
+        actions, columns = {}, {}
         for task in rows:
             by_expert = self._by_expert[task]
             told = [acted for acted in (student, expert) if task in acted.actions]
@@ -381,15 +382,10 @@ class TakingTurns:
                 name: values for acted in told for name, values in acted.columns.get(task, {}).items()
             }
             columns[task][BY_EXPERT] = by_expert.copy()
-            if state[task].shape[1]:
-                parts = [student.state.get(task, own[task][0]), expert.state.get(task, own[task][1])]
-                after[task] = torch.cat([part.to(state[task].device) for part in parts], dim=1)
-        return Acted(actions, after, columns)
+        return Acted(actions, {**state, **student.state}, columns)
 
     def _draw(self, task: str, is_reset: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Whose the rows are, drawn anew where an environment was reset."""
-        if task not in self._by_expert:
-            self._by_expert[task] = np.zeros(len(is_reset), np.bool_)
         by_expert = self._by_expert[task]
         if is_reset.any():
             by_expert[is_reset] = self._rng.random(int(is_reset.sum())) < self._expert_share()

@@ -224,8 +224,8 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
 
     @cached_property
     def _experts(self) -> Any:
-        """The experts that label and may act: frozen, in no state and no weight sync."""
-        return self.config.load_experts()
+        """The experts that label and may act: frozen, in no state and no weight sync; not in evaluation."""
+        return None if self.config.in_evaluation else self.config.load_experts()
 
     @cached_property
     def _random(self) -> RandomActor:

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any, Self, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from rllib_distill.errors import DistillError
 from rllib_distill.networks.network import Network, NetworkOutputs, as_floats, unroll_lstm
@@ -145,7 +143,8 @@ class WeightStacker:
     """Joins the weights of networks, and keeps them for forwards without gradients.
 
     What is kept is joined anew if a parameter was written to (an optimizer's step, `load_state_dict`) or
-    replaced. Torch counts such writes, but not those into a parameter's `.data`: they go unseen.
+    replaced. Torch counts such writes, but not those into a parameter's `.data`, nor a fused optimizer's,
+    which are counted where this package makes one (`make_optimizer`).
 
     Args:
         networks: of one structure, with torsos of this package.
@@ -176,8 +175,7 @@ class WeightStacker:
         if torch.is_grad_enabled():
             return self._join()
         parameters: list[Tensor] = [getattr(layer, name) for layer, name in self._names]
-        steps = _optimizer_steps()
-        versions = [steps.count, *((p.data_ptr(), p._version) for p in parameters)]
+        versions = [(parameter.data_ptr(), parameter._version) for parameter in parameters]
         if self._kept is None or self._kept.versions != versions:
             # Detached, they keep the memory: nothing else can come to lie at the same addresses.
             self._kept = _Kept(versions, [parameter.detach() for parameter in parameters], self._join())
@@ -209,23 +207,6 @@ class _Kept:
     versions: list[Any]
     parameters: list[Tensor]
     weights: StackedWeights
-
-
-class _OptimizerSteps:
-    """Counts the steps of this process's optimizers: fused ones do not count their writes in versions."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        register_optimizer_step_post_hook(self._add_one)
-
-    def _add_one(self, *_: Any) -> None:
-        self.count += 1
-
-
-@cache
-def _optimizer_steps() -> _OptimizerSteps:
-    """The one counter of this process; it counts from the first weights that are kept."""
-    return _OptimizerSteps()
 
 
 def _layers(modules: Iterable[nn.Module], kind: type[Layer]) -> list[tuple[Layer, ...]]:

@@ -64,7 +64,7 @@ class Batch:
     @property
     def shape(self) -> tuple[int, int, int]:
         """N, T, B."""
-        first = next(iter(self.columns.values()))
+        first = next(iter(self.columns.values()), self.observations)  # rows may have no columns
         shape = (len(first), *first[0].shape[:2]) if isinstance(first, list) else first.shape[:3]
         return (int(shape[0]), int(shape[1]), int(shape[2]))
 
@@ -167,9 +167,7 @@ class Batch:
                     spaces.scatter(task, values) for task, values in zip(tasks, of_tasks, strict=True)
                 ]
             is_ragged = len({values.shape for values in of_tasks}) > 1 or name == EXPERT_FEATURES
-            columns[name] = (
-                [torch.from_numpy(values).to(device) for values in of_tasks] if is_ragged else stack(of_tasks)
-            )
+            columns[name] = [stack([values])[0] for values in of_tasks] if is_ragged else stack(of_tasks)
         legal = spaces.legal_of(tasks)
         return cls(
             tasks=tasks,

@@ -109,16 +109,18 @@ class Ring:
                 self._columns[name][rows] = column[steps]
         for (t, b), observation in fragment.final_observations.items():
             if t >= skipped:
-                self._final_observations[(first + t) % self.rows * self.num_envs + b] = observation
+                self._final_observations[(first + t) % self.rows * self.num_envs + b] = observation.copy()
         if begins_anew and not skipped:
             self._columns["is_first"][first % self.rows] = True
         self.head += len(fragment)
         newest = self.head % self.rows
+        self._forget_final_observations(slice(newest, newest + 1))
         self._columns["frames"][newest] = fragment.frames[-1]
         self._columns["steps_since_reset"][newest] = fragment.steps_since_reset[-1]
         self._columns["is_first"][newest] = fragment.is_first[-1]
         self._columns["valid"][newest] = False
-        self._starts[first] = Start(fragment.state, fragment.is_first[0])
+        # Copies: a part of what Ray's object store lent would keep the whole fragment there.
+        self._starts[first] = Start(fragment.state.copy(), fragment.is_first[0].copy())
         while self._starts and (time := next(iter(self._starts))) < self._oldest:
             del self._starts[time]
 
@@ -252,12 +254,8 @@ class Ring:
 
     def _forget_final_observations(self, overwritten: slice) -> None:
         if self._final_observations:
-            rows = range(overwritten.start, overwritten.stop)
-            self._final_observations = {
-                index: observation
-                for index, observation in self._final_observations.items()
-                if index // self.num_envs not in rows
-            }
+            for index in range(overwritten.start * self.num_envs, overwritten.stop * self.num_envs):
+                self._final_observations.pop(index, None)
 
     # -- checkpoints ---------------------------------------------------------------------------------------
 
@@ -437,7 +435,7 @@ class ReplayBuffer:
             what follows the last row; and always `is_first` and `state` `(size, S)`. And the final
             observations of truncated episodes, `(t, i) -> observation`, as `Fragment` has them.
         """
-        out = out or {}
+        out, columns = out or {}, tuple(columns)
         rings = list(self._rings[task].values())
         starts = [ring.starts(length) for ring in rings]
         numbers = [len(times) * ring.num_envs for ring, times in zip(rings, starts, strict=True)]

@@ -1,9 +1,10 @@
-"""An environment whose observations tell where they come from, and random experts for any tasks."""
+"""Environments whose observations tell where they come from, and random experts for any tasks."""
 
 import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rllib_distill.experts import Expert, ExpertInfo
 from rllib_distill.networks import build_network
@@ -44,6 +45,19 @@ class CountingEnv(gym.Env):
         observation = np.zeros(self.observation_space.shape, np.float32)
         observation[:3] = self.identity, self.episode, self.step_count
         return observation
+
+
+class LivesEnv(SyncVectorEnv):
+    """Of three games, whose learners see a third of the steps as an end."""
+
+    def __init__(self):
+        super().__init__([CountingEnv] * 3, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+        self.rng = np.random.default_rng(0)
+
+    def step(self, actions):
+        observations, rewards, terminations, truncations, infos = super().step(actions)
+        lost = terminations | (self.rng.random(3) < 1 / 3)
+        return observations, rewards, terminations, truncations, {**infos, "training_terminations": lost}
 
 
 class NamedEnv(CountingEnv):

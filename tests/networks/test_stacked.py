@@ -7,6 +7,7 @@ import time
 import pytest
 import torch
 
+from rllib_distill.core.optimizers import make_optimizer
 from rllib_distill.errors import DistillError
 from rllib_distill.networks import StackedNetworks, build_network
 
@@ -214,7 +215,7 @@ def foreach_adam(parameters):
 
 
 def fused_adam(parameters):
-    return torch.optim.Adam(parameters, lr=0.1, fused=True)
+    return make_optimizer({"type": "adam"}, parameters, 0.1)
 
 
 @pytest.mark.parametrize("optimizer_of", [sgd, foreach_adam, fused_adam])

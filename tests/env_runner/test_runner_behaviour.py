@@ -4,24 +4,39 @@ import numpy as np
 import pytest
 import ray
 
-from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
+from rllib_distill.env_runner import MultiTaskEnvRunner
 from rllib_distill.experts import ExpertBank
 from rllib_distill.tasks import TaskSet
-from tests.sampling.counting_env import NAMED_TASKS as TASKS
-from tests.sampling.counting_env import check_fragment
-from tests.sampling.test_multi_task_env_runner import greedy_by_hand
+from tests.env_runner.conftest import greedy_by_hand
+from tests.env_runner.counting_env import NAMED_TASKS as TASKS
+from tests.env_runner.counting_env import check_fragment
 
 ROWS = 10 * 3  # of a fragment: steps times environments
 
 
-def watch(runner):
-    """Returns lists that fill with the number of rows of every forward, of the student and per task."""
-    rows = {}
-    networks = {task: expert.network for task, expert in runner.experts.items()}
-    for name, network in {"student": runner.module["student"].network, **networks}.items():
-        rows[name] = []
-        network.register_forward_hook(lambda _, inputs, __, name=name: rows[name].append(len(inputs[0])))
-    return rows
+@pytest.fixture
+def watch(monkeypatch):
+    """Returns a function that returns lists, which fill with the rows of every forward.
+
+    They are of the student, and of each task's expert.
+    """
+    label = ExpertBank.label
+
+    def watch(runner):
+        rows = {name: [] for name in ("student", *TASKS)}
+
+        def call(bank, task, observations, *args):
+            rows[task].append(observations.shape[0] * observations.shape[1])
+            return label(bank, task, observations, *args)
+
+        def count(network, inputs, outputs):
+            rows["student"].append(inputs[0].shape[:3].numel())
+
+        monkeypatch.setattr(ExpertBank, "label", call)
+        runner.module["student"].network.register_forward_hook(count)
+        return rows
+
+    return watch
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.01], ids=["outputs", "outputs and features"])
@@ -30,29 +45,30 @@ def test_that_labels_are_those_of_a_separate_labelling_whoever_acts(make_runner,
     bank = ExpertBank.load(paths, TaskSet.from_config(TASKS))
     runner = make_runner(behaviour=share, beta=beta)
     for fragment in [fragment for _ in range(3) for fragment in runner.sample()]:
-        outputs, features = bank.label(fragment.task, fragment.observations[:-1].reshape(ROWS, -1))
-        labels = {name: values.reshape(ROWS, -1) for name, values in fragment.labels.items()}
+        said = bank.label(fragment.task, fragment.observations[:-1])
+        outputs, features = said.outputs.reshape(ROWS, -1), said.features.reshape(ROWS, -1)
+        labels = {name: values.reshape(ROWS, -1) for name, values in fragment.columns.items()}
         np.testing.assert_allclose(labels["expert_outputs"], outputs, rtol=1e-5)
         assert ("expert_features" in labels) == (beta > 0)
         if beta:
             np.testing.assert_allclose(labels["expert_features"], features, rtol=1e-5, atol=1e-6)
 
 
-def test_that_the_student_rests_where_experts_act_and_nothing_is_asked_twice(make_runner):
+def test_that_the_student_rests_where_experts_act_and_nothing_is_asked_twice(make_runner, watch):
     runner = make_runner(behaviour="expert")
     rows = watch(runner)
     runner.sample()
     assert rows == {"student": [], "short": [3] * 10, "long": [3] * 10}
 
 
-def test_that_experts_only_label_where_the_student_acts(make_runner):
+def test_that_experts_only_label_where_the_student_acts(make_runner, watch):
     runner = make_runner(behaviour="student")
     rows = watch(runner)
     runner.sample()
     assert rows == {"student": [6] * 10, "short": [ROWS], "long": [ROWS]}
 
 
-def test_that_in_a_mixture_each_state_is_labelled_once(make_runner):
+def test_that_in_a_mixture_each_state_is_labelled_once(make_runner, watch):
     runner = make_runner(behaviour=0.2)
     rows = watch(runner)
     for i in range(1, 6):
@@ -66,7 +82,7 @@ def test_that_an_episode_has_one_actor(make_runner):
     episodes = {}  # task, environment, its number -> whether (expert, student) would always have done so
     for fragment in [fragment for _ in range(8) for fragment in runner.sample()]:
         check_fragment(fragment, next_step=True)
-        as_expert = fragment.actions == fragment.labels["expert_outputs"].argmax(-1)
+        as_expert = fragment.actions == fragment.columns["expert_outputs"].argmax(-1)
         as_student = fragment.actions == greedy_by_hand(runner, fragment)
         for t, b in zip(*np.nonzero(fragment.valid), strict=True):
             key = fragment.task, int(b), int(fragment.observations[t, b, 1])
@@ -77,7 +93,7 @@ def test_that_an_episode_has_one_actor(make_runner):
     assert only.count((True, False)) > 10 and only.count((False, True)) > 10
 
 
-def test_that_the_share_follows_its_schedule(make_runner):
+def test_that_the_share_follows_its_schedule(make_runner, watch):
     runner = make_runner(behaviour=[[0, 1.0], [100, 0.0]])
     rows = watch(runner)
     runner.sample()  # about 50 env steps
@@ -97,7 +113,7 @@ def test_that_seeds_decide_everything_in_a_mixture_too(make_runner):
     )
     for a, b in zip(first, same, strict=True):
         np.testing.assert_array_equal(a.actions, b.actions)
-        np.testing.assert_array_equal(a.labels["expert_outputs"], b.labels["expert_outputs"])
+        np.testing.assert_array_equal(a.columns["expert_outputs"], b.columns["expert_outputs"])
     assert any((a.actions != c.actions).any() for a, c in zip(first, other, strict=True))
 
 
@@ -116,7 +132,7 @@ def test_that_the_students_own_returns_are_apart(make_runner, share):
         assert (mean.peek() == pytest.approx(everyones)) == (share == 0)
 
 
-def test_that_evaluation_is_the_students_whoever_acts_in_training(make_runner):
+def test_that_evaluation_is_the_students_whoever_acts_in_training(make_runner, watch):
     runner = make_runner(behaviour="expert")
     rows = watch(runner)
     runner.sample(num_episodes=2)
@@ -138,5 +154,5 @@ def test_that_a_remote_runner_does_without_the_student_too(make_runner):
     fragments, rows = ray.get(runner.apply.remote(sample))
     assert not rows
     for fragment in fragments:
-        np.testing.assert_array_equal(fragment.actions, fragment.labels["expert_outputs"].argmax(-1))
+        np.testing.assert_array_equal(fragment.actions, fragment.columns["expert_outputs"].argmax(-1))
     ray.kill(runner)

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from rllib_distill.algorithms.policy_distillation import PolicyDistillationConfig
-from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
-from tests.sampling.conftest import NETWORK
-from tests.sampling.counting_env import NAMED_TASKS as TASKS
-from tests.sampling.test_multi_task_env_runner import greedy_by_hand
+from rllib_distill.env_runner import MultiTaskEnvRunner
+from tests.env_runner.conftest import NETWORK, greedy_by_hand
+from tests.env_runner.counting_env import NAMED_TASKS as TASKS
+from tests.env_runner.test_episode_metrics import read, returns_in
 
 
 @pytest.fixture
@@ -30,17 +30,17 @@ def watch(runner):
     for module_id in runner.module.keys():
         rows[module_id] = []
         runner.module[module_id].network.register_forward_hook(
-            lambda _, inputs, __, module_id=module_id: rows[module_id].append(len(inputs[0]))
+            lambda _, inputs, __, module_id=module_id: rows[module_id].append(inputs[0].shape[:3].numel())
         )
     return rows
 
 
 def expert_greedy_by_hand(runner, fragment):
     """Each row's best action by the task's expert, (T, B)."""
-    rows = np.array(fragment.observations[:-1]).reshape(-1, fragment.observations.shape[-1])
+    rows = torch.from_numpy(fragment.observations[:-1])
     with torch.no_grad():
-        values = runner.module[fragment.task].network(torch.from_numpy(rows), (fragment.task,))[0].numpy()
-    return values.argmax(1).reshape(fragment.actions.shape)
+        said = runner.module[fragment.task].network(rows[None], (fragment.task,))
+    return said.outputs[0].numpy().argmax(-1)
 
 
 def test_that_experts_act_their_own_tasks_and_the_student_rests(make_online):
@@ -50,7 +50,7 @@ def test_that_experts_act_their_own_tasks_and_the_student_rests(make_online):
     assert rows == {"student": [], "short": [3] * 10, "long": [3] * 10}
     for fragment in fragments:
         np.testing.assert_array_equal(fragment.actions, expert_greedy_by_hand(runner, fragment))
-        assert not fragment.labels  # the learner's matter
+        assert not fragment.columns  # the learner's matter
 
 
 def test_that_the_student_acts_with_its_own_module(make_online):
@@ -64,18 +64,19 @@ def test_that_the_student_acts_with_its_own_module(make_online):
 
 def test_that_training_means_are_those_of_who_acted(make_online):
     runner = make_online(behaviour=0.5)
+    returns = {task: [] for task in TASKS}
     for _ in range(4):
-        runner.sample()
-    of_task = {task: list(episodes) for task, episodes in runner._episodes._recent.of_task.items()}
+        for fragment in runner.sample():
+            returns[fragment.task] += returns_in(fragment)
     metrics = runner.get_metrics()
     for task in TASKS:
         by_expert = metrics["module_episode_returns_mean"][task].peek()
         by_student = metrics["student_episode_returns_mean"][task].peek()
         all_together = metrics["agent_episode_returns_mean"][task].peek()
-        assert all_together == pytest.approx(np.mean([e.episode_return for e in of_task[task]]))
+        assert all_together == pytest.approx(np.mean(returns[task]))
         share = (all_together - by_student) / (by_expert - by_student)
         assert 0 < share < 1
-        assert (share * len(of_task[task])) == pytest.approx(round(share * len(of_task[task])))
+        assert (share * len(returns[task])) == pytest.approx(round(share * len(returns[task])))
     assert set(metrics["module_episode_returns_mean"]) == {"student", *TASKS}
 
 
@@ -88,18 +89,17 @@ def test_that_an_evaluation_is_the_students_and_beside_it_each_experts(make_onli
     samples = {sample.task: sample for sample in runner.sample(num_episodes=4)}
     assert list(samples) == list(TASKS)
     assert all(rows.values())
-    runner._episodes.log()
-    peek = runner.metrics.peek
+    value = read(runner.get_metrics())
     for task, sample in samples.items():
-        assert list(peek(("agent_episode_returns", task))) == list(sample.returns)
-        assert peek(("agent_episode_returns_mean", task)) == pytest.approx(np.mean(sample.returns))
-        of_expert = list(peek(("module_episode_returns", task)))
+        assert list(value("agent_episode_returns", task)) == list(sample.returns)
+        assert value("agent_episode_returns_mean", task) == pytest.approx(np.mean(sample.returns))
+        of_expert = list(value("module_episode_returns", task))
         assert len(of_expert) == 4 and of_expert != list(sample.returns)  # later episodes are worth more
-        assert peek(("module_episode_returns_mean", task)) == pytest.approx(np.mean(of_expert))
-    students = [value for sample in samples.values() for value in sample.returns]
-    assert peek(("module_episode_returns_mean", "student")) == pytest.approx(np.mean(students))
-    assert peek("num_episodes") == 8
-    assert peek("num_env_steps_sampled") == sum(sample.env_steps() for sample in samples.values())
+        assert value("module_episode_returns_mean", task) == pytest.approx(np.mean(of_expert))
+    students = [one for sample in samples.values() for one in sample.returns]
+    assert value("module_episode_returns_mean", "student") == pytest.approx(np.mean(students))
+    assert value("num_episodes") == 8
+    assert value("num_env_steps_sampled") == sum(sample.env_steps() for sample in samples.values())
 
 
 def test_that_random_play_is_of_no_module(make_online):

@@ -1,14 +1,13 @@
-"""Stepping vector envs in both autoreset modes, and playing whole episodes."""
+"""Stepping vector envs in both autoreset modes."""
 
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rllib_distill.env_runner.play import play_episodes
 from rllib_distill.env_runner.task_envs import TaskEnvs
 from rllib_distill.replay.fragment import Fragment
 from rllib_distill.tasks import MinAtarVectorEnv
-from tests.sampling.counting_env import CountingEnv, check_fragment, return_of
+from tests.env_runner.counting_env import CountingEnv, LivesEnv, check_fragment, return_of
 
 MODES = pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
 
@@ -85,34 +84,34 @@ def test_that_a_truncated_minatar_game_keeps_its_final_observation():
         assert not (fragment.observations[t + 1, b, ..., 2] == fragment.observations[t, b, ..., 1]).all()
 
 
-def play(tasks, num_episodes):
-    asked = []
-
-    def act(envs):
-        asked.append(tuple(envs))
-        return {task: np.zeros(task_envs.num_envs, np.int64) for task, task_envs in envs.items()}
-
-    return play_episodes(tasks, act, num_episodes), asked
+def test_that_a_lost_life_begins_an_episode_for_learners_and_no_new_game():
+    envs = TaskEnvs(LivesEnv())
+    envs.reset(seed=0)
+    lost_in_mid_game, games = 0, 0
+    for _ in range(5):
+        fragment = envs.new_fragment("task", 0, 11)
+        assert (fragment.is_first[0] == envs.is_first).all()
+        for t in range(11):
+            games += len(envs.step(np.zeros(3, np.int64), fragment, t))
+            new_game = envs.observations[:, 2] == 0
+            assert (envs.is_reset == new_game).all()
+            assert (envs.is_first == (new_game | fragment.terminations[t])).all()
+            assert (fragment.is_first[t + 1] == envs.is_first).all()
+            lost_in_mid_game += int((envs.is_first & ~envs.is_reset).sum())
+        assert fragment.valid.all()
+    assert lost_in_mid_game > 10 and games > 10
 
 
 @MODES
-@pytest.mark.parametrize("num_episodes", [1, 3, 7, 9])
-def test_that_every_environment_has_its_quota_however_long_its_episodes_are(mode, num_episodes):
-    lengths = [1, 4, 11]
-    episodes = play({"a": make(mode, lengths=lengths)}, num_episodes)[0]["a"]
-    assert len(episodes) == num_episodes
-    for b, length in enumerate(lengths):
-        mine = [e for e in episodes if e.env == b]
-        assert len(mine) == num_episodes // 3 + (b < num_episodes % 3)
-        assert [e.episode_return for e in mine] == [return_of(i + 1, length) for i in range(len(mine))]
-
-
-def test_that_a_task_that_is_done_is_stepped_no_more():
-    short, long = make(AutoresetMode.SAME_STEP, lengths=[2]), make(AutoresetMode.SAME_STEP, lengths=[5])
-    episodes, asked = play({"short": short, "long": long}, 2)
-    assert {task: len(e) for task, e in episodes.items()} == {"short": 2, "long": 2}
-    assert asked == [("short", "long")] * 4 + [("long",)] * 6
-
-
-def test_that_no_episodes_are_no_steps():
-    assert play({"a": make(AutoresetMode.SAME_STEP)}, 0) == ({"a": []}, [])
+def test_that_is_first_of_a_fragment_goes_on_in_the_next(mode):
+    envs, before, seen = make(mode, num_envs=6), None, set()
+    for _ in range(20):
+        fragment = envs.new_fragment("task", 0, 3)
+        for t in range(3):
+            envs.step(np.zeros(6, np.int64), fragment, t)
+        np.testing.assert_array_equal(fragment.is_first, fragment.observations[..., 2] == 0)
+        if before is not None:
+            np.testing.assert_array_equal(fragment.is_first[0], before.is_first[-1])
+        before = fragment
+        seen.add(tuple(fragment.is_first[0].tolist()))
+    assert len(seen) > 4

@@ -1,10 +1,10 @@
-"""The ring against plain Python lists of transitions."""
+"""The rows of a ring against plain Python lists of transitions."""
 
 import numpy as np
 import pytest
 
 from rllib_distill.replay.replay_buffer import Ring
-from tests.sampling.worlds import COLUMNS, NEXT_STEP, SAME_STEP, World, check_rows
+from tests.replay.worlds import COLUMNS, NEXT_STEP, SAME_STEP, World, check_rows, n_step_of
 
 MODES = pytest.mark.parametrize("mode", [SAME_STEP, NEXT_STEP])
 
@@ -19,7 +19,7 @@ def ring_of(rows, fragment):
 
 
 def draw(ring, size, seed=0):
-    index = ring.draw(size, np.random.default_rng(seed))
+    index = ring.draw_rows(size, np.random.default_rng(seed))
     return {name: ring.take(name, index) for name in COLUMNS}
 
 
@@ -27,7 +27,7 @@ def draw(ring, size, seed=0):
 @pytest.mark.parametrize("rows", [3, 8, 23])
 @pytest.mark.parametrize("gaps", ["no gaps", "resets", "lost fragments"])
 def test_that_a_ring_holds_the_newest_transitions_of_random_fragments(mode, rows, gaps):
-    world = World(mode)
+    world = World(mode, loses_lives=True)
     fragment, slots = world.play(2)
     ring = ring_of(rows, fragment)
     ring.add(fragment)
@@ -43,7 +43,7 @@ def test_that_a_ring_holds_the_newest_transitions_of_random_fragments(mode, rows
         assert (counts > 0).mean() > 0.95
         assert len(ring) == world.num_envs * min(rows - 1, len(slots))
         kept = len(ring.get_state()["final_observations"])  # frames besides the columns: no more than needed
-        assert kept <= (sum(t.truncated for t in held) + world.num_envs if mode == SAME_STEP else 0)
+        assert kept == (sum(t.truncated for t in held) if mode == SAME_STEP else 0)
 
 
 @MODES
@@ -109,7 +109,7 @@ def test_that_rows_can_be_written_into_given_arrays():
     fragment, _ = World().play(30)
     ring = ring_of(9, fragment)
     ring.add(fragment)
-    index = ring.draw(7, np.random.default_rng(0))
+    index = ring.draw_rows(7, np.random.default_rng(0))
     for name in ("observations", "next_observations"):
         out = np.full((7, 3), 255, np.uint8)
         assert ring.take(name, index, out) is out
@@ -117,50 +117,44 @@ def test_that_rows_can_be_written_into_given_arrays():
 
 
 def test_that_a_ring_copies_and_leaves_the_fragment_to_its_owner():
-    fragment, slots = World().play(6)
+    fragment, slots = World(state_size=2).play(18)
     ring = ring_of(20, fragment)
     ring.add(fragment)
-    before = draw(ring, 100)
-    fragment.observations[...] = 0
-    fragment.labels["label"][...] = 0.0
-    after = draw(ring, 100)
+    assert fragment.final_observations
+    before, state = draw(ring, 100), fragment.state.copy()
     check_rows(before, transitions_of(slots, 20))
+    for array in (fragment.frames, fragment.columns["label"], *fragment.final_observations.values()):
+        array[...] = 0
+    fragment.is_first[...] = fragment.state[...] = 0
+    after = draw(ring, 100)
     assert all((before[name] == after[name]).all() for name in COLUMNS)
+    start = ring.first_rows(np.array([0, 0, 0]), np.arange(3))
+    assert start.is_first.all() and (start.state == state).all()
 
 
 @MODES
 @pytest.mark.parametrize("n_step", [1, 2, 4])
+@pytest.mark.parametrize("steps", [1, 30], ids=["short fragments", "long fragments"])
 @pytest.mark.parametrize("gap", ["no gap", "reset", "lost fragment"])
-def test_n_step_returns_against_a_walk_along_plain_transitions(mode, n_step, gap):
-    gamma, world = 0.9, World(mode)
-    first, slots = world.play(30)
-    ring = ring_of(45, first)
-    ring.add(first)
-    if gap != "no gap":
-        world.reset() if gap == "reset" else world.play(4)
-        slots.append([None] * world.num_envs)
-    second, new_slots = world.play(30)
-    ring.add(second)
-    slots += new_slots
-    index = ring.draw(3000, np.random.default_rng(0))
+def test_n_step_returns_against_a_walk_along_plain_transitions(mode, n_step, steps, gap):
+    gamma, world = 0.9, World(mode, loses_lives=True)
+    ring, slots = ring_of(45, World(mode).play(1)[0]), []
+    for i in range(60 // steps):
+        if i and i % (30 // steps) == 0 and gap != "no gap":
+            world.reset() if gap == "reset" else world.play(4)
+            slots.append([None] * world.num_envs)
+        fragment, new_slots = world.play(steps)
+        ring.add(fragment)
+        slots += new_slots
+    index = ring.draw_rows(3000, np.random.default_rng(0))
     returns, discounts, last = ring.take_n_step(index, n_step, gamma)
     starts, following = ring.take("observations", index), ring.take("next_observations", last)
-    position = {
-        t.observation.tobytes(): (row, b) for row, slot in enumerate(slots) for b, t in enumerate(slot) if t
-    }
-    lengths = set()
+    expected, lengths = n_step_of(slots, n_step, gamma), set()
     for i, start in enumerate(starts):
-        row, b = position[start.tobytes()]
-        total, steps, transition = 0.0, 0, None
-        while steps < n_step and row + steps < len(slots) and slots[row + steps][b] is not None:
-            transition = slots[row + steps][b]
-            total += gamma**steps * transition.reward
-            steps += 1
-            if transition.terminated or transition.truncated:
-                break
-        lengths.add(steps)
+        total, discount, transition, length = expected[start.tobytes()]
+        lengths.add(length)
         assert returns[i] == pytest.approx(total, abs=1e-5)
-        assert discounts[i] == pytest.approx(0.0 if transition.terminated else gamma**steps)
+        assert discounts[i] == pytest.approx(discount)
         if not transition.terminated:
             assert (following[i] == transition.next_observation).all()
     assert lengths == set(range(1, n_step + 1))

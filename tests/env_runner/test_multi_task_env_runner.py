@@ -2,18 +2,15 @@
 
 import numpy as np
 import pytest
-import torch
 from ray.rllib.core import COMPONENT_RL_MODULE
-from ray.rllib.core.columns import Columns
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
 
-from rllib_distill.env_runner.actors import ModuleActor
-from rllib_distill.env_runner.task_envs import EpisodeReturns
+from rllib_distill.env_runner import EpisodeReturns
 from rllib_distill.experts import ExpertBank
-from rllib_distill.replay.fragment import TASKS as TASKS_COLUMN
 from rllib_distill.tasks import TaskSet
-from tests.sampling.counting_env import NAMED_TASKS as TASKS
-from tests.sampling.counting_env import check_fragment, return_of
+from tests.env_runner.conftest import greedy_by_hand
+from tests.env_runner.counting_env import NAMED_TASKS as TASKS
+from tests.env_runner.counting_env import check_fragment, return_of
 
 SIZES = {"short": 2, "long": 4}
 
@@ -30,7 +27,7 @@ def test_that_fragments_hold_whole_transitions_only(make_runner):
         assert list(fragments) == list(TASKS)
         for task, fragment in fragments.items():
             assert fragment.actions.shape == (10, 3)
-            assert fragment.source == 0
+            assert fragment.env_runner_index == 0
             check_fragment(fragment, next_step=True)
             if before:
                 assert fragment.start == before[task].start + 10
@@ -44,13 +41,15 @@ def test_that_the_label_of_a_row_is_the_experts_of_the_same_rows_observation(mak
     bank = ExpertBank.load(paths, TaskSet.from_config(TASKS))
     for fragment in make_runner(beta=beta).sample():
         names = {"expert_outputs"} | ({"expert_features"} if beta else set())
-        assert fragment.labels.keys() == names
+        assert fragment.columns.keys() == names
         for t in range(len(fragment)):
-            outputs, features = bank.label(fragment.task, fragment.observations[t])
-            np.testing.assert_allclose(fragment.labels["expert_outputs"][t], outputs, rtol=1e-5)
+            said = bank.label(fragment.task, fragment.observations[t][None])
+            np.testing.assert_allclose(fragment.columns["expert_outputs"][t], said.outputs[0], rtol=1e-5)
             if beta:
-                np.testing.assert_allclose(fragment.labels["expert_features"][t], features, rtol=1e-5)
-        assert len(np.unique(fragment.labels["expert_outputs"][..., 0])) > 5  # so that a shift would show
+                np.testing.assert_allclose(
+                    fragment.columns["expert_features"][t], said.features[0], rtol=1e-5
+                )
+        assert len(np.unique(fragment.columns["expert_outputs"][..., 0])) > 5  # so that a shift would show
 
 
 def test_that_seeds_decide_everything(make_runner):
@@ -60,23 +59,11 @@ def test_that_seeds_decide_everything(make_runner):
     for a, b, c in zip(first, same, other, strict=True):
         for name in ("observations", "actions", "rewards", "terminations", "truncations", "valid"):
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
-        np.testing.assert_array_equal(a.labels["expert_outputs"], b.labels["expert_outputs"])
+        np.testing.assert_array_equal(a.columns["expert_outputs"], b.columns["expert_outputs"])
         assert (a.observations[..., 0] != c.observations[..., 0]).any()
         assert (a.actions != c.actions).any()
     identities = [set(fragment.observations[..., 0].flat) for fragment in first]
     assert len(set.union(*identities)) == 6  # no two environments play the same episodes
-
-
-def greedy_by_hand(runner, fragment):
-    """Each row's best legal action by a forward of its own, (T, B)."""
-    config = runner.config
-    module_id = config.policy_mapping_fn(fragment.task, None)
-    spaces = config.module_spaces(module_id)
-    rows = fragment.observations[:-1].reshape(-1, fragment.observations.shape[-1])
-    with torch.no_grad():
-        batch = {Columns.OBS: torch.from_numpy(spaces.pad(rows)), TASKS_COLUMN: (fragment.task,)}
-        values = runner.module[module_id].forward_inference(batch)[Columns.ACTION_DIST_INPUTS].numpy()
-    return values[:, spaces.common_actions[fragment.task]].argmax(1).reshape(fragment.actions.shape)
 
 
 @pytest.mark.parametrize("dqn", [False, True], ids=["one student", "a module per task"])
@@ -84,12 +71,12 @@ def test_that_the_module_acts_greedily_on_padded_observations(make_runner, dqn):
     runner = make_runner(dqn=dqn, epsilon=0.0)
     for fragment in runner.sample():
         np.testing.assert_array_equal(fragment.actions, greedy_by_hand(runner, fragment))
-        assert bool(fragment.labels) == (not dqn)
+        assert bool(fragment.columns) == (not dqn)
 
 
 def test_that_the_expert_acts_where_it_should(make_runner):
     for fragment in make_runner(behaviour="expert", epsilon=0.0).sample():
-        np.testing.assert_array_equal(fragment.actions, fragment.labels["expert_outputs"].argmax(-1))
+        np.testing.assert_array_equal(fragment.actions, fragment.columns["expert_outputs"].argmax(-1))
 
 
 def test_that_epsilon_one_explores_the_tasks_own_actions_only(make_runner):
@@ -143,34 +130,44 @@ def test_that_evaluation_plays_whole_episodes_and_does_not_disturb(make_runner):
         check_fragment(fragment, next_step=True)
 
 
-def test_that_evaluation_uses_its_own_epsilon(make_runner, monkeypatch):
-    used = []
+def test_that_evaluation_uses_its_own_epsilon(make_runner, epsilons):
     runner = make_runner(epsilon=0.5, evaluation_epsilon=0.125)
-    forward = ModuleActor.__call__
-    monkeypatch.setattr(ModuleActor, "__call__", lambda *args: (used.append(args[2]), forward(*args))[1])
-    for arguments in ({}, {"num_episodes": 1}, {"explore": False}, {"num_episodes": 1, "explore": True}):
+    cases = (({}, 0.5), ({"num_episodes": 1}, 0.125), ({"explore": False}, 0.125))
+    for arguments, epsilon in (*cases, ({"num_episodes": 1, "explore": True}, 0.5)):
         runner.sample(**arguments)
-        used.append("|")
-    runs = [run for run in "".join(f"{e} " for e in used).split("|") if run.strip()]
-    assert [set(run.split()) for run in runs] == [{"0.5"}, {"0.125"}, {"0.125"}, {"0.5"}]
+        assert set(epsilons) == {epsilon}
+        epsilons.clear()
 
 
-def test_that_an_evaluation_runner_needs_no_labels_and_never_explores(make_runner, paths):
-    runner = make_runner(epsilon=1.0, evaluation_epsilon=0.0, behaviour="expert", evaluating=True)
+def test_that_an_evaluation_runner_needs_no_experts_and_never_explores(make_runner, loaded):
+    options = {"epsilon": 1.0, "evaluation_epsilon": 0.0, "behaviour": "expert", "beta": 0.0}
+    runner = make_runner(evaluating=True, **options)
     for fragment in runner.sample():
-        assert not fragment.labels
+        assert not fragment.columns
         np.testing.assert_array_equal(fragment.actions, greedy_by_hand(runner, fragment))
-    assert "experts" not in vars(runner)
+    assert not loaded
+    runner = make_runner(**options)
+    runner.sample()
+    runner.make_env()
+    runner.sample()
+    assert len(loaded) == 1
 
 
-def test_that_epsilon_follows_its_schedule_between_two_syncs_too(make_runner):
+def test_that_epsilon_follows_its_schedule_between_two_syncs_too(make_runner, epsilons):
     runner = make_runner(epsilon=[[0, 1.0], [1000, 0.0]])
-    steps = sum(f.env_steps() for f in runner.sample()) + sum(f.env_steps() for f in runner.sample())
-    assert runner._epsilon(True) == pytest.approx(1.0 - steps / 1000)
+
+    def next_epsilon():
+        epsilons.clear()
+        steps = sum(fragment.env_steps() for fragment in runner.sample())
+        assert len(set(epsilons)) == 1
+        return epsilons[0], steps
+
+    (first, steps), (second, more_steps) = next_epsilon(), next_epsilon()
+    assert first == 1.0 and second == pytest.approx(1.0 - steps / 1000)
+    assert next_epsilon()[0] == pytest.approx(1.0 - (steps + more_steps) / 1000)
     runner.set_state({NUM_ENV_STEPS_SAMPLED_LIFETIME: 900})
-    assert runner._epsilon(True) == pytest.approx(0.1)
-    runner.sample(num_episodes=2)
-    assert runner._epsilon(True) == pytest.approx(0.1)  # evaluation's steps don't count
+    runner.sample(num_episodes=2)  # evaluation's steps don't count
+    assert next_epsilon()[0] == pytest.approx(0.1)
 
 
 def test_that_state_travels(make_runner):
@@ -195,14 +192,14 @@ def test_that_weights_of_an_older_checkpoint_are_taken_over_too(make_runner):
     assert runner.get_state()[WEIGHTS_SEQ_NO] == 20
 
 
-def test_that_experts_never_move(make_runner):
-    runner = make_runner()
-    before = {
-        task: {k: v.clone() for k, v in e.network.state_dict().items()} for task, e in runner.experts.items()
-    }
+def test_that_experts_never_move(make_runner, loaded):
+    runner = make_runner(beta=0.0)
+    (experts,) = loaded
+    before = {task: {k: v.clone() for k, v in e.network.state_dict().items()} for task, e in experts.items()}
     runner.sample()
     runner.set_state(runner.get_state())
-    for task, expert in runner.experts.items():
+    assert len(loaded) == 1
+    for task, expert in experts.items():
         after = expert.network.state_dict()
         assert all((after[name] == value).all() for name, value in before[task].items())
         assert not any(p.requires_grad for p in expert.network.parameters())

@@ -1,13 +1,12 @@
-"""Policies with a memory that is easy to follow, for tasks of `counting_env`."""
+"""Networks with a state that is easy to follow, for tasks of `counting_env`."""
 
-import numpy as np
 import torch
 from gymnasium.vector import SyncVectorEnv
 
-from rllib_distill.env_runner.actors import PolicyActor
+from rllib_distill.env_runner.actors import NetworkActor
 from rllib_distill.env_runner.task_envs import TaskEnvs
 from rllib_distill.tasks import TaskSet
-from tests.sampling.counting_env import NAMED_TASKS, NamedEnv
+from tests.env_runner.counting_env import NAMED_TASKS, NamedEnv
 
 SPACES = TaskSet.from_config(NAMED_TASKS).shared()
 TASKS = tuple(NAMED_TASKS)
@@ -29,7 +28,7 @@ class ToyPolicies:
         self.to_logits = {task: torch.randn(STATE_SIZE, num_actions, generator=generator) for task in TASKS}
         self.asked = []
 
-    def over_time(self, observations, tasks, state, begins):
+    def over_time(self, observations, tasks, state, is_first):
         """`(N, T, B, ...)` -> logits `(N, T, B, A)` and states `(N, T, B, S)`."""
         self.asked.append((tasks, tuple(observations.shape)))
         into = torch.stack([self.to_state[task] for task in tasks])[:, None]
@@ -38,28 +37,27 @@ class ToyPolicies:
         states = []
         for t in range(observations.shape[1]):
             if self.forgets:
-                state = state.masked_fill(begins[:, t, :, None], 0.0)
+                state = state.masked_fill(is_first[:, t, :, None], 0.0)
             state = 0.7 * state + seen[:, t]
             states.append(state)
         states = torch.stack(states, 1)
         return states @ out, states
 
-    def __call__(self, observations, tasks, state, begins):
-        """A `PolicyForward`."""
-        logits, states = self.over_time(observations, tasks, state, begins)
+    def __call__(self, observations, tasks, state, is_first):
+        """A `Forward`."""
+        logits, states = self.over_time(observations, tasks, state, is_first)
         return logits[:, 0], states[:, 0]
 
-    def log_probs(self, trajectories):
+    def log_probs(self, batch):
         """log pi(a|s) of what was done, `(N, T, B)`, over legal actions."""
-        rows = trajectories.observations[:, :-1], trajectories.tasks
-        logits = self.over_time(*rows, trajectories.state, trajectories.begins)[0]
-        legal = torch.from_numpy(np.stack([SPACES.legal_actions[task] for task in trajectories.tasks]))
-        logits = logits.masked_fill(~legal[:, None, None], -torch.inf)
-        return logits.log_softmax(-1).gather(-1, trajectories.actions[..., None])[..., 0]
+        rows = batch.observations[:, :-1], batch.tasks, batch.state, batch.is_first
+        logits = self.over_time(*rows)[0]
+        logits = logits.masked_fill(~batch.legal_of(logits), -torch.inf)
+        return logits.log_softmax(-1).gather(-1, batch.columns["actions"][..., None])[..., 0]
 
 
-def make_actor(forward, num_envs=3, *, draws=True):
-    return PolicyActor(forward, SPACES, num_envs, STATE_SIZE, draws=draws)
+def make_actor(forward, *, draws=True, state_size=STATE_SIZE):
+    return NetworkActor(forward, SPACES, state_size=state_size, draws=draws)
 
 
 def make_envs(mode, num_envs=3):

@@ -1,10 +1,11 @@
-"""Epochs of so many steps: what ends within them counts."""
+"""Whole episodes, and epochs of so many steps, of which what ends within them counts."""
 
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rllib_distill.env_runner.play import play_steps
+from rllib_distill.env_runner.actors import Acted, RandomActor
+from rllib_distill.env_runner.play import play_episodes, play_steps
 from rllib_distill.env_runner.task_envs import TaskEnvs
 from tests.env_runner.counting_env import CountingEnv, return_of
 
@@ -19,14 +20,51 @@ def make(mode, lengths, ends="both"):
     return envs
 
 
-def play(tasks, num_steps):
-    asked = []
+class Watched(RandomActor):
+    """Remembers for which tasks it was asked to act, and at what epsilon."""
 
-    def act(envs):
-        asked.append(tuple(envs))
-        return {task: np.zeros(task_envs.num_envs, np.int64) for task, task_envs in envs.items()}
+    def __init__(self, tasks):
+        super().__init__(dict.fromkeys(tasks, 2))
+        self.asked = []
 
-    return play_steps(tasks, act, num_steps), asked
+    def __call__(self, rows, state, epsilon, rng) -> Acted:
+        assert set(state) == set(rows) and epsilon == 0.25
+        self.asked.append(tuple(rows))
+        return super().__call__(rows, state, epsilon, rng)
+
+
+def play(tasks, amount, by=play_steps):
+    actor = Watched(tasks)
+    return by(tasks, actor, amount, 0.25, np.random.default_rng(0)), actor.asked
+
+
+# -- episodes ----------------------------------------------------------------------------------------------
+
+
+@MODES
+@pytest.mark.parametrize("num_episodes", [1, 3, 7, 9])
+def test_that_every_environment_has_its_quota_however_long_its_episodes_are(mode, num_episodes):
+    lengths = [1, 4, 11]
+    episodes = play({"a": make(mode, lengths)}, num_episodes, play_episodes)[0]["a"]
+    assert len(episodes) == num_episodes
+    for b, length in enumerate(lengths):
+        mine = [e for e in episodes if e.env == b]
+        assert len(mine) == num_episodes // 3 + (b < num_episodes % 3)
+        assert [e.episode_return for e in mine] == [return_of(i + 1, length) for i in range(len(mine))]
+
+
+def test_that_a_task_whose_episodes_are_over_is_stepped_no_more():
+    tasks = {"short": make(AutoresetMode.SAME_STEP, [2]), "long": make(AutoresetMode.SAME_STEP, [5])}
+    episodes, asked = play(tasks, 2, play_episodes)
+    assert {task: len(e) for task, e in episodes.items()} == {"short": 2, "long": 2}
+    assert asked == [("short", "long")] * 4 + [("long",)] * 6
+
+
+def test_that_no_episodes_are_no_steps():
+    assert play({"a": make(AutoresetMode.SAME_STEP, [3])}, 0, play_episodes) == ({"a": []}, [])
+
+
+# -- epochs ------------------------------------------------------------------------------------------------
 
 
 @MODES
