@@ -419,7 +419,7 @@ class MultiTaskConfig(AlgorithmConfig):
     @property
     def is_recurrent(self) -> bool:
         """Whether networks have an LSTM."""
-        return (self.network or {}).get("lstm") is not None
+        return isinstance(self.network, Mapping) and self.network.get("lstm") is not None
 
     @property
     def learns_on_policy(self) -> bool:
@@ -505,7 +505,7 @@ class MultiTaskConfig(AlgorithmConfig):
 
     def _unknown_key(self, key: str) -> DistillError:
         name = type(self).__name__.removesuffix("Config")
-        if (new := self.renamed_keys.get(key)) is not None:
+        if (new := self.renamed_keys.get(key)) in self.known_keys():
             return DistillError(f"Unknown key {key!r} in the config of {name}: it is called {new!r} now.")
         return DistillError(
             f"Unknown key {key!r} in the config of {name}. "

@@ -6,7 +6,6 @@ from ray.rllib.utils.from_config import NotProvided
 
 from rllib_distill.core.checks import check_bool, check_number
 from rllib_distill.core.config import MultiTaskConfig, check_counts
-from rllib_distill.core.learner import num_sources
 from rllib_distill.errors import DistillError
 from rllib_distill.replay import Sequences
 
@@ -93,7 +92,10 @@ class ReplayConfig(MultiTaskConfig):
         """How they are drawn; None: minibatches consist of rows."""
         if not self.draws_sequences:
             return None
-        return Sequences(self.sequence_length or int(self.get_rollout_fragment_length()), self.burn_in_len)
+        length = self.sequence_length
+        if length is None:
+            length = int(self.get_rollout_fragment_length())
+        return Sequences(length, self.burn_in_len)
 
     def draws_per_task(self, num_tasks: int) -> int:
         """Rows, or sequences, of each task in a minibatch of so many tasks."""
@@ -109,6 +111,10 @@ class ReplayConfig(MultiTaskConfig):
         if self.learns_on_policy:  # nothing is replayed
             super().validate()
             return
+        check_counts(self, ("rollout_fragment_length",))
+        if self.sequence_length is not None:
+            check_counts(self, ("sequence_length",))
+        check_number("burn_in_len", self.burn_in_len, least=0, integer=True)
         if self._train_batch_size_per_learner is None:  # the property would fall back on `train_batch_size`
             self.train_batch_size_per_learner = self._default_rows() * (
                 1 if self.minibatch_is_of_one_task else len(self.task_set)
@@ -126,7 +132,7 @@ class ReplayConfig(MultiTaskConfig):
 
     def _default_rows(self) -> int:
         """Of one task in a minibatch, in whole sequences where it consists of such."""
-        if self.sequences is None or self.sequences.length < 1:
+        if self.sequences is None:
             return self.rows_per_task
         return max(1, round(self.rows_per_task / self.sequences.length)) * self.sequences.length
 
@@ -158,7 +164,6 @@ class ReplayConfig(MultiTaskConfig):
                         "sequences: set network: {..., lstm: units}, or remove it."
                     )
             return
-        check_number("sequence_length", sequences.length, least=1, integer=True)
         check_number("burn_in_len", sequences.burn_in, least=0, most=sequences.length - 1, integer=True)
         num_tasks = 1 if self.minibatch_is_of_one_task else len(self.tasks)
         rows, of_all = int(self.train_batch_size_per_learner or 0), sequences.length * num_tasks
@@ -167,13 +172,25 @@ class ReplayConfig(MultiTaskConfig):
                 f"train_batch_size_per_learner is {rows}; minibatches are whole sequences of "
                 f"{sequences.length} rows ({num_tasks} tasks), so it must be a multiple of {of_all}."
             )
-        fragment, learners = int(self.get_rollout_fragment_length()), max(1, self.num_learners)
-        # Sequences begin where fragments do, and one that is longer goes on over the next ones.
-        kept = fragment if sequences.length <= fragment else 2 * sequences.length
-        rings = learners * num_sources(1 % learners, learners, self.num_env_runners)
-        needed = kept * self.num_envs_per_task * rings
+        needed = self._rows_of_sequences(sequences.length) * self.num_envs_per_task * self._num_rings
         if self.replay_capacity < needed:
             raise DistillError(
-                f"replay_capacity is {self.replay_capacity}; for sequences of {sequences.length} rows it "
-                f"must hold {kept} rows of every environment ({needed})."
+                f"replay_capacity is {self.replay_capacity}; sequences of {sequences.length} rows go over "
+                f"whole fragments of every environment, so it must be at least {needed}."
             )
+
+    def _rows_of_sequences(self, length: int) -> int:
+        """Rows of a ring in which there always is a sequence: they start where fragments do."""
+        fragment = int(self.get_rollout_fragment_length())
+        num_fragments = -(-length // fragment)
+        # Between fragments there may be gaps, which take rows too.
+        return num_fragments * fragment * (1 if num_fragments == 1 else 2)
+
+    @property
+    def _num_rings(self) -> int:
+        """Into how many rings all learners together divide `replay_capacity`."""
+        num_learners, num_env_runners = max(1, self.num_learners), max(1, self.num_env_runners)
+        of_learner = num_env_runners
+        if num_env_runners >= num_learners:
+            of_learner = -(-num_env_runners // num_learners)
+        return num_learners * of_learner

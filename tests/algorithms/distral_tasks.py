@@ -3,7 +3,6 @@
 from gymnasium.wrappers import TimeLimit
 
 from rllib_distill import DistralConfig, SoftQDistralConfig
-from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
 
 ROOMS = {"room_height": 2, "room_width": 2, "corridor_length": 1}
 TASKS = {
@@ -53,16 +52,3 @@ def tabular(**training):
         tasks=states,
         **{"network": {"type": "tabular"}, "optimizer": {"type": "sgd"}, "lr": 0.1, **training},
     )
-
-
-def learner_and_sample(config, samples=3):
-    """A learner, and trajectories that its own weights played."""
-    learner = config.build_learner()
-    runner = MultiTaskEnvRunner(config=config)
-    runner.module.set_state(learner.module.get_state())
-    for _ in range(samples - 1):
-        runner.sample()
-    for fragment in runner.sample():
-        learner.memory.add(fragment)
-    runner.stop()
-    return learner, learner.draw_minibatch()

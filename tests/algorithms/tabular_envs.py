@@ -1,8 +1,28 @@
-"""Small tasks with one observation per state, which a linear network can solve exactly."""
+"""Small tasks with one observation per state, which a linear network solves exactly; their training."""
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete
+
+from tests.learners import learner_of
+
+LINEAR = {"type": "linear"}
+
+
+def quick(config):
+    return (
+        config.env_runners(num_env_runners=0, rollout_fragment_length=20)
+        .reporting(min_time_s_per_iteration=0)
+        .debugging(seed=0, log_level="ERROR")
+    )
+
+
+def train_until(algo, num_updates):
+    """Trains, and returns the modules."""
+    learner = learner_of(algo)
+    while learner.num_updates < num_updates:
+        algo.train()
+    return learner.module
 
 
 class Walk(gym.Env):

@@ -4,27 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_distill.algorithms.actor_mimic import ActorMimicConfig
-from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQNConfig
-from tests.algorithms.tabular_envs import Corridor, Income, Walk
+from rllib_distill import ActorMimicConfig, MultiTaskDQNConfig
+from rllib_distill.experts import Expert
+from tests.algorithms.tabular_envs import LINEAR, Corridor, Income, Walk, quick, train_until
 from tests.env_runner.counting_env import save_random_experts
 
 pytestmark = pytest.mark.usefixtures("ray_session")
-LINEAR = {"type": "linear"}
-
-
-def tiny(config):
-    return (
-        config.env_runners(num_env_runners=0, rollout_fragment_length=20)
-        .reporting(min_time_s_per_iteration=0)
-        .debugging(seed=0, log_level="ERROR")
-    )
-
-
-def train_until(algo, num_updates):
-    while algo.learner_group._learner.num_updates < num_updates:
-        algo.train()
-    return algo.learner_group._learner.module
 
 
 @pytest.mark.parametrize("behaviour", ["student", "expert"])
@@ -44,7 +29,7 @@ def test_that_a_linear_student_reaches_the_experts_policies(tmp_path, behaviour)
     )
     paths = save_random_experts(tmp_path, tasks, network=LINEAR)
     config = (
-        tiny(ActorMimicConfig())
+        quick(ActorMimicConfig())
         .multi_task(tasks=tasks, num_envs_per_task=10)
         .experts(paths, behaviour=behaviour)
         .training(network=LINEAR, tau=tau, beta=0.0, lr=0.05, epsilon=0.3, training_intensity=20.0)
@@ -53,8 +38,8 @@ def test_that_a_linear_student_reaches_the_experts_policies(tmp_path, behaviour)
     algo = config.build_algo()
     student, states = train_until(algo, 600)["student"].network, torch.eye(12)
     for task, rows, n in (("three", slice(0, 6), 3), ("two", slice(6, 12), 2)):
-        expert = (algo.env_runner.experts[task].network(states[rows])[0] / tau).softmax(-1)
-        policy = student(states[rows])[0][:, :n].softmax(-1)
+        expert = (Expert.load(paths[task]).network.of_rows(states[rows])[0] / tau).softmax(-1)
+        policy = student.of_rows(states[rows])[0][:, :n].softmax(-1)
         assert (policy - expert).abs().max() < 0.05
         assert expert.std(0).max() > 0.01  # or there would be nothing to learn
     algo.stop()
@@ -66,7 +51,7 @@ def q_values(ray_session):
     gamma = 0.8
     tasks = {"corridor": Corridor, "income": {"env": Income, "max_episode_steps": 3}}
     config = (
-        tiny(MultiTaskDQNConfig())
+        quick(MultiTaskDQNConfig())
         .multi_task(tasks=tasks, num_envs_per_task=10)
         .training(
             network=LINEAR, lr=0.05, gamma=gamma, epsilon=1.0, training_intensity=20.0, huber_delta=None
@@ -77,7 +62,7 @@ def q_values(ray_session):
     algo = config.build_algo()
     module = train_until(algo, 1000)
     with torch.no_grad():
-        yield {task: module[task].network(torch.eye(6))[0].numpy() for task in tasks}
+        yield {task: module[task].network.of_rows(torch.eye(6))[0].numpy() for task in tasks}
     algo.stop()
 
 

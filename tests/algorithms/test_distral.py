@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from rllib_distill import Distral
+from rllib_distill.env_runner.actors import Acting
+from rllib_distill.env_runner.task_envs import make_task_envs
 from rllib_distill.errors import DistillError
 from rllib_distill.evaluation.policies import TrainedPolicies
 from rllib_distill.tasks.two_rooms import TwoRoomsEnv
-from tests.algorithms.distral_tasks import TASKS, distral, learner_and_sample, soft_q, tabular
+from tests.algorithms.distral_tasks import TASKS, distral, soft_q, tabular
+from tests.learners import from_learners, is_same, learner_and_sample, weights_of
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 LSTM = {"type": "mlp", "hiddens": [8], "lstm": 4}
@@ -28,10 +31,6 @@ def weights(algo):
         for module_id, state in algo.module_weights().items()
         for name, value in state.items()
     }
-
-
-def same(first, second):
-    return first.keys() == second.keys() and all((first[name] == second[name]).all() for name in first)
 
 
 @pytest.mark.parametrize(
@@ -54,16 +53,16 @@ def test_that_it_trains_evaluates_and_goes_on_from_a_checkpoint(config, tmp_path
     saved = algo.save_to_path(str(tmp_path))
     before = weights(algo)
     algo.train()
-    assert not same(before, weights(algo))
+    assert not is_same(before, weights(algo))
     algo.restore_from_path(saved)
-    assert same(before, weights(algo))
+    assert is_same(before, weights(algo))
     algo.train()
     algo.stop()
 
 
 def test_that_equal_seeds_train_alike():
     first, second = (trained(distral())[0] for _ in range(2))
-    assert same(weights(first), weights(second))
+    assert is_same(weights(first), weights(second))
     first.stop()
     second.stop()
 
@@ -78,11 +77,11 @@ def test_that_new_tasks_start_from_a_distilled_policy(variant, tmp_path):
     started = distral(variant, tasks=new, init_from=saved).build_algo()
     modules = started.module_weights()
     assert all((modules["distilled"][name] == distilled[name]).all() for name in distilled)
-    head = np.asarray(modules["far"]["network.policy_head.weight"])
+    head = np.asarray(modules["far"]["network.head.weight"])
     if variant == "kl_ent_1col":
-        assert (head == np.asarray(distilled["network.policy_head.weight"])).all()
+        assert (head == np.asarray(distilled["network.head.weight"])).all()
     else:
-        np.testing.assert_allclose(head, 0.5 * np.asarray(distilled["network.policy_head.weight"]))
+        np.testing.assert_allclose(head, 0.5 * np.asarray(distilled["network.head.weight"]))
     started.train()
     again = started.save_to_path(str(tmp_path / "again"))
     started.stop()
@@ -116,32 +115,22 @@ def test_that_task_policies_start_as_the_distilled_policy(tmp_path):
 def test_that_two_learners_and_two_runners_keep_equal_weights(config):
     config = config.copy(copy_frozen=False).learners(num_learners=2).env_runners(num_env_runners=2)
     algo, _ = trained(config, iterations=6)
-
-    def of(learner):
-        return {
-            f"{module_id}.{name}": value.detach().numpy()
-            for module_id in learner.module.keys()
-            for name, value in learner.module[module_id].state_dict().items()
-        }
-
-    first, second = (result.get() for result in algo.learner_group.foreach_learner(of))
-    assert same(first, second)
+    assert is_same(*from_learners(algo, weights_of))
     algo.stop()
 
 
-@pytest.mark.parametrize("who", ["policies", "distilled"])
+@pytest.mark.parametrize("who", ["policy", "distilled"])
 def test_that_a_checkpoints_policies_act(who, tmp_path):
-    algo, _ = trained(distral("kl_ent_2col", network=LSTM), iterations=1)
+    config = distral("kl_ent_2col", network=LSTM)
+    algo, _ = trained(config, iterations=1)
     saved = algo.save_to_path(str(tmp_path))
     algo.stop()
-    actor = TrainedPolicies(saved).actor(list(TASKS), 5, who)
-    observations = {
-        task: np.zeros((5, *TwoRoomsEnv(**spec["env_config"]).observation_space.shape), np.float32)
-        for task, spec in TASKS.items()
-    }
-    actor.see_begins({task: np.ones(5, np.bool_) for task in TASKS})
-    actions = actor(observations, 0.0, np.random.default_rng(0))
+    envs = make_task_envs(config.task_set, 5, seed=0)
+    acting = Acting(TrainedPolicies(saved).actor(who), envs)
+    before = {task: state.clone() for task, state in acting.state.items()}
+    actions = acting(envs, 0.0, np.random.default_rng(0)).actions
     assert {task: chosen.shape for task, chosen in actions.items()} == dict.fromkeys(TASKS, (5,))
+    assert all((acting.state[task] != before[task]).any() for task in TASKS)
 
 
 @pytest.mark.slow
@@ -166,7 +155,7 @@ def test_that_the_distilled_policy_keeps_its_direction_in_the_corridor():
     assert (
         np.mean(list(result["env_runners"]["agent_episode_returns_mean"].values())) > 0.2
     )  # the optimum: 0.37
-    table = np.asarray(algo.module_weights()["distilled"]["network.policy_head.weight"])
+    table = np.asarray(algo.module_weights()["distilled"]["network.head.weight"])
     algo.stop()
     rooms = TwoRoomsEnv(observation="state").map
     right, left = rooms_action("right"), rooms_action("left")

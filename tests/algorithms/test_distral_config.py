@@ -11,8 +11,11 @@ import torch
 from rllib_distill import DistralConfig, SoftQDistralConfig
 from rllib_distill.algorithms.distral.distral import VARIANTS
 from rllib_distill.algorithms.soft_q_distral.soft_q_distral import is_tabular
-from tests.algorithms.distral_tasks import TASKS, distral, learner_and_sample, soft_q, tabular
+from rllib_distill.core.learner import FragmentData
+from rllib_distill.env_runner import MultiTaskEnvRunner
+from tests.algorithms.distral_tasks import TASKS, distral, soft_q, tabular
 from tests.algorithms.tabular_envs import Walk
+from tests.learners import STEP, learner_and_sample
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -111,7 +114,10 @@ def test_that_keys_of_replay_are_unknown_to_an_algorithm_without(refused):
     ("training", "parts"),
     [
         ({"n_step": 0}, ("n_step", ">= 1")),
-        ({"n_step": 11}, ("n_step is 11", "<= 10")),
+        ({"n_step": 11, "sequence_length": 10}, ("n_step is 11", "<= 10")),
+        ({"n_step": 11}, ("train_batch_size_per_learner is 40", "11 rows", "multiple of 22")),
+        ({"sequence_length": 0}, ("sequence_length is 0", ">= 1")),
+        ({"burn_in_len": 1}, ("burn_in_len is 1", "<= 0")),
         ({"distil": "no"}, ("distil", "true or false")),
         ({"train_batch_size_per_learner": 30}, ("30", "multiple of", "20")),
         ({"network": {"type": "mlp", "lstm": 8}}, ("lstm",)),
@@ -121,6 +127,19 @@ def test_that_keys_of_replay_are_unknown_to_an_algorithm_without(refused):
 def test_that_soft_q_refuses_a_wrong_value(training, parts, refused):
     with refused(*parts):
         soft_q(**training).validate()
+
+
+def test_that_soft_qs_backups_may_be_longer_than_fragments():
+    config = soft_q(n_step=15, train_batch_size_per_learner=None, replay_capacity=120)
+    config.validate()
+    assert config.sequences.length == 15 > config.rollout_fragment_length
+    assert config.train_batch_size_per_learner % (2 * 15) == 0
+    learner, runner = config.build_learner(), MultiTaskEnvRunner(config=config)
+    learner.update(training_data=FragmentData([(0, runner.sample())]))
+    assert learner.num_transitions == 0  # no sequence can be drawn yet
+    learner.update(training_data=FragmentData([(0, runner.sample())]), **STEP)
+    assert learner.num_transitions == 2 * 10 * 3 and learner.draw_minibatch().shape == (2, 15, 11)
+    runner.stop()
 
 
 @pytest.mark.parametrize("config", [distral, soft_q])
@@ -191,7 +210,7 @@ def test_that_one_module_alone_may_be_clipped():
     assert 0 < norms["left"] <= 1.01e-6 < norms["right"]
 
 
-def test_that_no_memory_is_said_in_either_way():
+def test_that_no_lstm_is_said_in_either_way():
     soft_q(network={"type": "mlp", "hiddens": [8], "lstm": None}).validate()
 
 
@@ -208,17 +227,26 @@ def test_that_tables_want_one_hot_states(env, refused):
 
 
 @pytest.mark.parametrize("wrong", [[1, 1, 0], [0, 0, 0], [0, 0.5, 0], [0, 1, 0.5]])
-def test_that_a_table_learns_from_no_other_states(wrong, refused):
+def test_that_a_table_learns_from_no_other_states(wrong, refused, monkeypatch):
     learner, batch = learner_and_sample(tabular())
+
+    def learn_from(observations, valid):
+        columns = {**batch.columns, "valid": valid}
+        drawn = replace(batch, observations=observations, columns=columns, final=None)
+        monkeypatch.setattr(learner, "draw_minibatch", lambda: drawn)
+        learner.update(**STEP)
+
     observations = torch.zeros_like(batch.observations, dtype=torch.float32)
     observations[..., 2] = 1
-    valid = torch.ones_like(batch.valid)
-    assert (learner._states(replace(batch, observations=observations, valid=valid)) == 2).all()
+    valid = torch.ones_like(batch.columns["valid"])
+    learn_from(observations, valid)
+    table = learner.module["left"].network.head.weight
+    assert table[:, 2].any() and not table[:, :2].any() and not table[:, 3:].any()
     observations[0, 1, 0, :3] = torch.tensor(wrong)
     with refused("one-hot", "observation: state"):
-        learner._states(replace(batch, observations=observations, valid=valid))
+        learn_from(observations, valid)
     valid[0, 1, 0] = False  # such a row has no state that would matter
-    learner._states(replace(batch, observations=observations, valid=valid))
+    learn_from(observations, valid)
 
 
 def test_that_any_mapping_may_be_a_network():

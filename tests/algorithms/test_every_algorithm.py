@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ray.rllib.callbacks.callbacks import RLlibCallback
-from tests.sampling.counting_env import save_random_experts
 
 from rllib_distill.errors import DistillError
 from rllib_distill.registry import ALGORITHMS
 from tests.algorithms.every import OWN, TASKS, config_of, from_learners, state_of, train, weights
+from tests.env_runner.counting_env import save_random_experts
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 REPOSITORY = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from gymnasium.spaces import Box, Discrete
 
 from rllib_distill.algorithms.policy_distillation import PolicyDistillationConfig
 from rllib_distill.replay import Batch
-from tests.sampling.counting_env import save_random_experts
+from tests.env_runner.counting_env import save_random_experts
 
 DEPTH, STATES = 3, 15
 BEHAVIOUR = np.array([0.25, 0.5, 0.75, 0.75, 0.25, 0.5, 0.25])  # mu(action 0) in each inner state

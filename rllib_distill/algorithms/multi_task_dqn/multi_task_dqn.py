@@ -69,17 +69,17 @@ class QLearningConfig(ReplayConfig):
 
     def validate(self) -> None:
         """Checks every value before anything starts."""
+        if self.is_recurrent and self.learns_q_values:  # before minibatches have to fit sequences
+            raise DistillError(
+                "network has the option lstm; Q-learning is for networks without one: remove it, or stack "
+                "frames."
+            )
         super().validate()
         check_bool("double_q", self.double_q)
         check_number("n_step", self.n_step, least=1, integer=True)
         if self.huber_delta is not None:
             check_number("huber_delta", self.huber_delta, above=0)
         check_number("target_network_update_freq", self.target_network_update_freq, least=1, integer=True)
-        if self.is_recurrent and self.learns_q_values:
-            raise DistillError(
-                "network has the option lstm; Q-learning is for networks without one: remove it, or stack "
-                "frames."
-            )
 
 
 SHARED = "shared"

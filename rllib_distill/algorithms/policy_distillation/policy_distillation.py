@@ -283,6 +283,11 @@ class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
         """
         if isinstance(self.loss, str) and ":" in self.loss:
             found = import_object(self.loss, "loss")
+            if not callable(found) and not isinstance(found, DistillationLoss):
+                raise DistillError(
+                    f"loss is {self.loss!r}, which is {found!r} ({type(found).__name__}); it must be a "
+                    "function or a DistillationLoss."
+                )
             return found if isinstance(found, DistillationLoss) else DistillationLoss(found)
         check_choice("loss", self.loss, tuple(DISTILLATION_LOSSES))
         return DISTILLATION_LOSSES[self.loss]

@@ -176,8 +176,10 @@ class SoftQDistralConfig(TaskPoliciesConfig, ReplayConfig):
     @property
     def sequences(self) -> Sequences:
         """By default as long as fragments, or as the backups where these are longer."""
-        length = max(int(self.get_rollout_fragment_length()), self.n_step)
-        return Sequences(self.sequence_length or length)
+        length = self.sequence_length
+        if length is None:
+            length = max(int(self.get_rollout_fragment_length()), self.n_step)
+        return Sequences(length)
 
     # -- what the modules are ------------------------------------------------------------------------------
 
@@ -238,7 +240,7 @@ class SoftQDistralConfig(TaskPoliciesConfig, ReplayConfig):
             raise DistillError("one_task_per_minibatch is for a network of several tasks: remove it.")
         if is_tabular(self):
             check_tabular(self)
-        if (self.network or {}).get("lstm") is not None:
+        if self.is_recurrent:
             raise DistillError(
                 "network has the option lstm, which is for Distral; SoftQDistral's are not recurrent."
             )

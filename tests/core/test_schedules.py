@@ -7,6 +7,7 @@ import pytest
 from rllib_distill import ActorMimic
 from rllib_distill.core.experts import expert_share
 from rllib_distill.core.schedules import Elapsed, share_done, value_at
+from tests.learners import learner_of
 
 ENV_STEPS = "num_env_steps_sampled_lifetime"
 UPDATES = "learners/__all_modules__/num_updates_lifetime"
@@ -46,11 +47,9 @@ def test_that_the_share_that_is_done_is_that_of_the_furthest_counter(stop, share
     assert share_done(stop, counts.__getitem__) == share
 
 
-def settings_of(algo):
-    """What schedules came to, where they are used."""
-    learner, runner = algo.learner_group._learner, algo.env_runner
-    (optimizer,) = (optimizer for _, optimizer in learner.get_optimizers_for_module("student"))
-    return {"lr": optimizer.param_groups[0]["lr"], "epsilon": runner._epsilon(explore=True)}
+def learning_rate(algo, module_id="student"):
+    ((_, optimizer),) = learner_of(algo).get_optimizers_for_module(module_id)
+    return optimizer.param_groups[0]["lr"]
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -64,32 +63,31 @@ def settings_of(algo):
     ],
 )
 def test_that_learning_rates_and_epsilon_follow_progress_after_a_restore_too(
-    actor_mimic, stop, shares, tmp_path
+    actor_mimic, epsilons, stop, shares, tmp_path
 ):
     config = actor_mimic(lr=BY_PROGRESS, epsilon=BY_PROGRESS, stop=stop)
     algo = config.build_algo()
     results = [algo.train() for _ in range(6)]
     if "time_total_s" in stop:  # as if it had been half of the time
-        algo._time_total = 0.5
+        algo.set_state({**algo.get_state(), "time_total_s": 0.5})
         results.append(algo.train())
     assert not any(result["done"] for result in results)
-    before = settings_of(algo)
+    lr, epsilon = learning_rate(algo), epsilons[-1]
     share = shares(results[-1])
     if share is not None:
-        assert before["lr"] == pytest.approx(value_at(BY_PROGRESS, Elapsed(0, share)))
-    assert 0.05 < before["lr"] < 0.95 and before["epsilon"] >= before["lr"]
-    counts, before_progress = dict(algo._counts), algo.elapsed().progress
+        assert lr == pytest.approx(value_at(BY_PROGRESS, Elapsed(0, share)))
+    assert 0.05 < lr < 0.95 and epsilon >= lr
+    counts, progress = algo.get_state()["counts"], algo.elapsed().progress
     algo.save_to_path(tmp_path)
     algo.stop()
 
     again = ActorMimic.from_checkpoint(tmp_path)
     assert again.config.stop == stop
-    assert again.elapsed().progress >= before_progress > 0  # of seconds, too, which RLlib forgets
-    assert again._counts == counts  # RLlib's metrics have no number of updates until the next one
+    assert again.elapsed().progress >= progress > 0  # of seconds, too, which RLlib forgets
+    assert again.get_state()["counts"] == counts  # RLlib's metrics have no number of updates until the next
     result = again.train()
-    after = settings_of(again)
-    assert 0 < before["lr"] - after["lr"] < 0.4
-    assert before["epsilon"] >= after["epsilon"]
+    assert 0 < lr - learning_rate(again) < 0.4
+    assert epsilon >= epsilons[-1]
     while not result["done"]:
         result = again.train()
     reached = {**result, UPDATES: result["learners"]["__all_modules__"]["num_updates_lifetime"]}
@@ -108,13 +106,22 @@ def test_that_a_counter_of_each_task_is_refused_with_the_way_out(actor_mimic, re
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_that_seconds_count_within_an_iteration(actor_mimic):
-    algo = actor_mimic(lr=BY_PROGRESS, stop={"time_total_s": 1000.0}).build_algo()
-    algo.train()
-    algo._time_total = 250.0
-    assert algo.elapsed().progress == pytest.approx(0.25, abs=0.01)
-    algo._train_began = time.monotonic() - 250.0
-    assert algo.elapsed().progress == pytest.approx(0.5, abs=0.01)
+def test_that_seconds_count_within_an_iteration(actor_mimic, monkeypatch):
+    algo = actor_mimic(lr=BY_PROGRESS, stop={"time_total_s": 100.0}).build_algo()
+    algo.set_state({**algo.get_state(), "time_total_s": 25.0})
+    assert algo.elapsed().progress == pytest.approx(0.25)
+    seen = []
+
+    def step():
+        for _ in range(2):
+            seen.append((time.monotonic(), algo.elapsed().progress))
+            time.sleep(0.2)
+
+    monkeypatch.setattr(algo, "training_step", step)
+    result = algo.train()
+    (began, first), (ended, second) = seen
+    assert 0.25 <= first < second <= result["time_total_s"] / 100
+    assert second - first == pytest.approx((ended - began) / 100, rel=0.05)
     algo.stop()
 
 
@@ -125,12 +132,7 @@ def test_that_a_module_may_have_a_schedule_of_its_own(dqn):
     algo = config.build_algo()
     for _ in range(4):
         algo.train()
-    learner = algo.learner_group._learner
-    rates = {
-        module_id: optimizer.param_groups[0]["lr"]
-        for module_id in ("short", "long")
-        for _, optimizer in learner.get_optimizers_for_module(module_id)
-    }
+    rates = {module_id: learning_rate(algo, module_id) for module_id in ("short", "long")}
     assert rates == pytest.approx({"short": 0.1, "long": 0.2})  # three of four iterations were done
     algo.stop()
 
@@ -142,7 +144,8 @@ def test_that_remote_runners_are_told_the_progress(actor_mimic):
     for _ in range(6):
         algo.train()
     (epsilon,) = algo.env_runner_group.foreach_env_runner(
-        lambda runner: runner._epsilon(explore=True), local_env_runner=False
+        lambda runner: runner.config.epsilon_at(runner.num_env_steps_sampled_lifetime, runner.progress),
+        local_env_runner=False,
     )
     assert 0.2 < epsilon < 0.9
     algo.stop()

@@ -1,13 +1,15 @@
 """Two learners fed by two remote env runners, one of which dies."""
 
-from pathlib import Path
+import os
+import pickle
+import signal
 
-import numpy as np
 import pytest
-import ray
 import torch
+from torch import distributed
 
 from rllib_distill.core.optimizers import average_gradients
+from tests.learners import from_learners, is_same, num_updates, weights_of
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -22,45 +24,40 @@ def algo(dqn, ray_session):
     algo.stop()
 
 
-def from_learners(algo, function):
-    return [result.get() for result in algo.learner_group.foreach_learner(function)]
-
-
-def num_updates(learner):
-    return learner.num_updates
-
-
-def weights_of(learner):
-    modules = learner.module.values()
-    return {f"{i}.{k}": v.detach().numpy() for i, m in enumerate(modules) for k, v in m.state_dict().items()}
+def stored_in(folder):
+    """Rank -> task -> env runner -> what the checkpoint in this folder has of the rank's ring."""
+    rings = {}
+    for path in sorted((folder / "replay").iterdir()):
+        with path.open("rb") as file:
+            rings[path.stem] = pickle.load(file)["rings"]
+    return rings
 
 
 def assert_same_weights(algo):
     first, second = from_learners(algo, weights_of)
     assert len(first) == 16  # two modules, each two layers, and their target networks
-    assert all((first[name] == second[name]).all() for name in first)
+    assert is_same(first, second)
     return first
 
 
-def test_that_both_ranks_learn_the_same_from_different_samples(algo):
+def test_that_both_ranks_learn_the_same_from_different_samples(algo, tmp_path):
     before = assert_same_weights(algo)
     for _ in range(3):
         algo.train()
     after = assert_same_weights(algo)
     assert any((before[name] != after[name]).any() for name in before)
     assert len(set(from_learners(algo, num_updates))) == 1
-    sources = from_learners(algo, lambda learner: [set(rings) for rings in learner.memory._rings.values()])
-    assert sorted(map(str, sources)) == [
-        "[{1}, {1}]",
-        "[{2}, {2}]",
-    ]  # each rank has one runner, and all tasks
+    algo.save_to_path(tmp_path)
+    runners = [{task: set(rings) for task, rings in rank.items()} for rank in stored_in(tmp_path).values()]
+    # Each rank has one runner, and all tasks.
+    assert sorted(runners, key=str) == [{"short": {i}, "long": {i}} for i in (1, 2)]
 
 
 def test_that_gradients_are_averaged_and_a_missing_one_counts_as_zeros(algo):
     def average(learner):
         parameters = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(3, 1))]
-        parameters[1].grad = torch.full((3, 1), float(learner._learner_index + 1))
-        if learner._learner_index == 0:
+        parameters[1].grad = torch.full((3, 1), float(distributed.get_rank() + 1))
+        if distributed.get_rank() == 0:
             parameters[0].grad = torch.tensor([1.0, 3.0])
         assert average_gradients(parameters)
         return [p.grad.flatten().tolist() for p in parameters]
@@ -70,7 +67,7 @@ def test_that_gradients_are_averaged_and_a_missing_one_counts_as_zeros(algo):
 
 def test_that_ranks_count_by_their_weights(algo):
     def average(learner):
-        parameter, is_first = torch.nn.Parameter(torch.zeros(2)), learner._learner_index == 0
+        parameter, is_first = torch.nn.Parameter(torch.zeros(2)), distributed.get_rank() == 0
         parameter.grad = torch.tensor([1.0, 4.0] if is_first else [5.0, 0.0])
         assert average_gradients([parameter], weight=3.0 if is_first else 1.0)
         return parameter.grad.tolist()
@@ -88,11 +85,12 @@ def test_that_there_is_no_step_where_nobody_has_a_minibatch(algo):
 
 def test_that_a_minibatch_that_lacks_a_task_hangs_nobody(algo):
     def lose(learner):
-        if learner._learner_index == 1:
-            learner._update = lambda batch: type(learner)._update(learner, {"long": batch["long"]})
+        if distributed.get_rank() == 1:
+            draw = type(learner).draw_minibatch
+            learner.draw_minibatch = lambda: {"long": draw(learner)["long"]}
 
     def find(learner):
-        learner.__dict__.pop("_update", None)
+        learner.__dict__.pop("draw_minibatch", None)
 
     before = assert_same_weights(algo)
     updates = from_learners(algo, num_updates)[0]
@@ -101,9 +99,8 @@ def test_that_a_minibatch_that_lacks_a_task_hangs_nobody(algo):
         algo.train()
     from_learners(algo, find)
     after = assert_same_weights(algo)
-    assert (
-        before["0.network.head.weight"] != after["0.network.head.weight"]
-    ).any()  # the other rank learned it
+    head = "short.network.head.weight"
+    assert (before[head] != after[head]).any()  # the other rank learned it
 
 
 def test_that_runners_act_with_what_was_learned(algo):
@@ -123,39 +120,46 @@ def test_that_runners_act_with_what_was_learned(algo):
 
 
 def test_that_every_rank_saves_and_restores_its_own_replay(algo, tmp_path):
-    def contents(learner):
-        return [
-            ring.take("rewards", np.arange(len(ring))).sum()
-            for rings in learner.memory._rings.values()
-            for ring in rings.values()
-        ]
+    def draw(learner):
+        return [learner.draw_minibatch()[task].observations.sum().item() for task in ("short", "long") * 3]
 
-    def forget(learner):
-        learner.memory._rings = {task: {} for task in learner.memory.tasks}
-
-    before = from_learners(algo, contents)
-    assert before[0] != before[1]
     algo.save_to_path(tmp_path)
-    assert sorted(p.name for p in (tmp_path / "replay").iterdir()) == ["rank_0.pkl", "rank_1.pkl"]
-    from_learners(algo, forget)
+    drawn = from_learners(algo, draw)
+    saved = stored_in(tmp_path)
+    assert list(saved) == ["rank_0", "rank_1"]
+    rewards = [
+        [ring["columns"]["rewards"][0].sum() for rings in rank.values() for ring in rings.values()]
+        for rank in saved.values()
+    ]
+    assert rewards[0] != rewards[1]
+    for _ in range(2):
+        algo.train()
+    assert from_learners(algo, draw) != drawn
     algo.restore_from_path(tmp_path)
-    assert from_learners(algo, contents) == before
+    assert from_learners(algo, draw) == drawn
     assert_same_weights(algo)
 
 
 def test_that_training_survives_the_death_of_a_runner(algo):
-    manager = algo.env_runner_group._worker_manager
-    updates = from_learners(algo, num_updates)[0]
-    ray.kill(manager.actors()[1], no_restart=False)
+    group, updates = algo.env_runner_group, from_learners(algo, num_updates)[0]
+
+    def pids():
+        return group.foreach_env_runner(lambda runner: os.getpid(), local_env_runner=False)
+
+    alive, dead = pids()
+    os.kill(dead, signal.SIGKILL)
     for _ in range(200):
         algo.train()
-        if from_learners(algo, num_updates)[0] > updates + 5 and manager.num_healthy_actors() == 2:
+        is_restarted = group.num_remote_worker_restarts() and group.num_healthy_remote_env_runners() == 2
+        if is_restarted and from_learners(algo, num_updates)[0] > updates + 5:
             break
     assert from_learners(algo, num_updates)[0] > updates + 5
+    now = set(pids())
+    assert len(now) == 2 and alive in now and dead not in now
     assert_same_weights(algo)
 
 
 def test_that_a_learner_that_cannot_save_is_an_error(algo, tmp_path):  # the last: RLlib gives the learners up
-    (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
-        algo._from_learners(lambda learner: learner.save_memory(Path(tmp_path / "file")))
+    (tmp_path / "replay").touch()
+    with pytest.raises(OSError, match="replay"):
+        algo.save_to_path(tmp_path)

@@ -5,8 +5,7 @@ import pickle
 import pytest
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from rllib_distill.algorithms.actor_mimic import ActorMimic, ActorMimicConfig
-from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQNConfig
+from rllib_distill import ActorMimic, ActorMimicConfig, MultiTaskDQNConfig
 from rllib_distill.core.learner import num_sources, rank_of
 from tests.env_runner.counting_env import NAMED_TASKS
 
@@ -109,17 +108,6 @@ def test_that_paths_of_experts_survive_another_working_directory(actor_mimic, pa
     config.validate()
     monkeypatch.chdir("/")
     assert list(config.load_experts()) == ["short", "long"]
-
-
-def test_that_beta_zero_builds_no_feature_regression(actor_mimic):
-    module = actor_mimic(beta=0.0).get_multi_rl_module_spec().build()["student"]
-    assert {name.split(".")[0] for name, _ in module.named_parameters()} == {"network"}
-    with_features = actor_mimic(beta=0.1).get_multi_rl_module_spec().build()["student"]
-    regressors = with_features.feature_regressors
-    sizes = {task: regressors[task].weight.shape for task in regressors.tasks}
-    assert sizes == {"short": (5, 8), "long": (6, 8)}  # from the student's 8 features to the expert's
-    acting = actor_mimic(beta=0.1).get_multi_rl_module_spec(inference_only=True).build()["student"]
-    assert "feature_regressors" not in {name.split(".")[0] for name in acting.get_state(inference_only=True)}
 
 
 @pytest.mark.parametrize("num_learners", [1, 2, 3, 4])

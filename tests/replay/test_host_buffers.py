@@ -41,7 +41,7 @@ def test_that_on_a_gpu_a_minibatch_is_not_overwritten_while_it_is_copied():
         array = buffers.get("rewards")
         if array is None:
             array = buffers.make("rewards", (1_000_000,), np.zeros(1, np.float32))
-            assert buffers._sets[0]["rewards"].is_pinned()
+            assert torch.from_numpy(array).is_pinned()
         array[:] = i
         torch.cuda._sleep(20_000_000)  # the GPU is behind: the copy waits in its queue
         sent.append(buffers.to_device("rewards"))

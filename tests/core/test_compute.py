@@ -1,21 +1,19 @@
-"""Mixed precision, compiled networks and the layout of weights: faster, and the same learning."""
+"""Mixed precision, compiled networks and a process set up for speed: faster, and the same learning."""
 
-import copy
-import pickle
+import ctypes
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch._dynamo.config as dynamo_config
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch.torch_compile_config import TorchCompileConfig
 
+from rllib_distill import ActorMimicConfig
 from rllib_distill.core.config import MultiTaskConfig, default_network
-from rllib_distill.core.learner import FragmentData
-from rllib_distill.core.optimizers import lay_out_as_parameters, make_optimizer
-from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
-from tests.algorithms.test_learner import build
-
-STEP = {"num_minibatches": 3, "timesteps": {"num_env_steps_sampled_lifetime": 0}}
+from rllib_distill.env_runner import MultiTaskEnvRunner
+from tests.learners import STEPS, filled_learner
 
 
 def dtypes_seen(network):
@@ -23,13 +21,6 @@ def dtypes_seen(network):
     seen = set()
     network.torso.layers[0].register_forward_hook(lambda _, __, output: seen.add(output.dtype))
     return seen
-
-
-def empty_learner(config):
-    config.validate()
-    learner = config.get_default_learner_class()(config=config, module_spec=config.get_multi_rl_module_spec())
-    learner.build()
-    return learner
 
 
 @pytest.mark.parametrize(
@@ -54,8 +45,8 @@ def test_that_the_default_network_fits_the_observations(shape, network):
 def test_that_the_loss_in_mixed_precision_is_near_that_in_float32(algorithm, request):
     make, losses = request.getfixturevalue(algorithm), {}
     for mixed_precision in (False, True):
-        learner, _ = build(make(mixed_precision=mixed_precision, lr=0.01))
-        result = learner.update(**STEP)
+        learner, _ = filled_learner(make(mixed_precision=mixed_precision, lr=0.01))
+        result = learner.update(**STEPS)
         losses[mixed_precision] = [result[m]["total_loss"].peek() for m in learner.module.keys()]
         assert all(p.dtype == torch.float32 for m in learner.module.values() for p in m.parameters())
     assert losses[True] != losses[False]
@@ -65,21 +56,23 @@ def test_that_the_loss_in_mixed_precision_is_near_that_in_float32(algorithm, req
 @pytest.mark.parametrize("mixed_precision", [False, True])
 def test_that_networks_learn_bootstrap_and_act_in_the_precision_asked_for(dqn, mixed_precision):
     config = dqn(mixed_precision=mixed_precision, double_q=True)
-    learner, _ = build(config)
+    learner, _ = filled_learner(config)
     runner = MultiTaskEnvRunner(config=config, worker_index=0)
     module = learner.module["short"]
     networks = [module.network, module.target_network, runner.module["short"].network]
     seen = [dtypes_seen(network) for network in networks]
-    learner.update(**STEP)
+    learner.update(**STEPS)
     runner.sample(num_timesteps=24)
     assert seen == [{torch.bfloat16 if mixed_precision else torch.float32}] * 3
 
 
-def test_that_experts_label_in_float32_while_the_student_learns_in_bfloat16(actor_mimic):
+def test_that_experts_label_in_float32_while_the_student_learns_in_bfloat16(actor_mimic, monkeypatch):
     config = actor_mimic(mixed_precision=True)
     config.validate()
+    experts = config.load_experts()
+    monkeypatch.setattr(ActorMimicConfig, "load_experts", lambda self: experts)
     runner = MultiTaskEnvRunner(config=config, worker_index=0)
-    seen = {task: dtypes_seen(expert.network) for task, expert in runner.experts.items()}
+    seen = {task: dtypes_seen(expert.network) for task, expert in experts.items()}
     runner.sample(num_timesteps=24)
     assert seen == {"short": {torch.float32}, "long": {torch.float32}}
 
@@ -92,63 +85,31 @@ def test_that_mixed_precision_is_true_or_false(dqn, refused):
     assert "mixed_precision" in MultiTaskConfig().known_keys()
 
 
-# -- checkpoints of channels-last weights --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("config", [{"type": "adam"}, {"type": "rmsprop"}])
-def test_that_an_optimizer_goes_on_from_a_checkpoint_as_if_there_was_none(config):
-    weight = torch.randn(6, 3, 4, 4).contiguous(memory_format=torch.channels_last)
-    gradients = [torch.randn_like(weight) for _ in range(3)]
-    results = []
-    for is_restored in (False, True):
-        parameter = torch.nn.Parameter(weight.clone())
-        optimizer = make_optimizer(config, [parameter], lr=0.1)
-        for i, gradient in enumerate(gradients):
-            if is_restored and i == 2:
-                state = copy.deepcopy(optimizer.state_dict())
-                # A checkpoint's numpy arrays know no order in memory but their own.
-                kept = state["state"][0]
-                state["state"][0] = {name: value.contiguous() for name, value in kept.items()}
-                optimizer.load_state_dict(state)
-                lay_out_as_parameters(optimizer)
-            parameter.grad = gradient.clone()
-            optimizer.step()
-        results.append(parameter.detach())
-    torch.testing.assert_close(results[1], results[0])
-
-
-def test_that_a_restored_learner_has_its_moments_in_the_weights_order(dqn):
-    config = dqn(network=None).multi_task(tasks={"breakout": "MinAtar/Breakout-v1"})
-    learner, restored = (empty_learner(config) for _ in range(2))
-    learner.update(
-        training_data=FragmentData([(0, MultiTaskEnvRunner(config=config, worker_index=0).sample())])
-    )
-    learner.update(**STEP)
-    restored.set_state(pickle.loads(pickle.dumps(learner.get_state())))
-    mine, its = (each.get_optimizer("breakout") for each in (learner, restored))
-    parameters = its.param_groups[0]["params"]
-    assert not all(parameter.is_contiguous() for parameter in parameters)
-    for parameter, expected in zip(parameters, mine.state.values(), strict=True):
-        for name in ("exp_avg", "exp_avg_sq"):
-            assert torch.equal(its.state[parameter][name], expected[name])
-            assert its.state[parameter][name].stride() == parameter.stride()
-
-
 # -- torch.compile -------------------------------------------------------------------------------------------
+
+
+def wants_to_compile(network, observation_shape):
+    """Whether a forward would compile, which is not allowed here."""
+    with torch.compiler.set_stance("fail_on_recompile"):
+        try:
+            network(torch.zeros(1, 1, 1, *observation_shape))
+        except RuntimeError:
+            return True
+    return False
 
 
 @pytest.mark.slow
 def test_that_compiled_learners_learn_what_others_do(dqn):
     results = {}
     for is_compiled in (False, True):
-        learner, _ = build(dqn(lr=0.01).framework(torch_compile_learner=is_compiled))
-        learner.update(**STEP)
-        result = learner.update(**STEP)
-        results[is_compiled] = [result[task]["total_loss"].peek() for task in ("short", "long")]
+        learner, _ = filled_learner(dqn(lr=0.01).framework(torch_compile_learner=is_compiled))
         for module in learner.module.values():
-            networks = (module.network, module.target_network)
-            assert [network._compiled_call_impl is not None for network in networks] == [is_compiled] * 2
+            for network in (module.network, module.target_network):
+                assert wants_to_compile(network, module.observation_space.shape) == is_compiled
             assert {name.split(".")[0] for name in module.state_dict()} == {"network", "target_network"}
+        learner.update(**STEPS)
+        result = learner.update(**STEPS)
+        results[is_compiled] = [result[task]["total_loss"].peek() for task in ("short", "long")]
     np.testing.assert_allclose(results[True], results[False], rtol=1e-4)
 
 
@@ -168,3 +129,39 @@ def test_that_a_compiled_module_acts_like_itself(dqn):
             outputs = module.forward_inference(batch)[Columns.ACTION_DIST_INPUTS]
             torch.testing.assert_close(outputs, expected)
     assert len(calls) == 1
+
+
+# -- a process set up for speed ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked_of_libc(monkeypatch):
+    """What the C library was asked for; torch's settings are as in a new process, and put back."""
+    asked = []
+    libc = SimpleNamespace(mallopt=lambda parameter, value: asked.append((parameter, value)))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: libc)
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    with dynamo_config.patch(recompile_limit=8):
+        yield asked
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+@pytest.mark.parametrize(
+    "build",
+    [lambda config: config.build_learner(), lambda config: MultiTaskEnvRunner(config=config)],
+    ids=["learner", "runner"],
+)
+def test_that_a_process_is_set_up_unless_the_config_says_no(dqn, asked_of_libc, build, is_compiled):
+    config = dqn(tune_process=False)
+    config.framework(torch_compile_learner=is_compiled, torch_compile_worker=is_compiled)
+    build(config.copy())
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    assert not asked_of_libc and dynamo_config.recompile_limit == 8
+    build(config.training(tune_process=True))
+    assert not torch.utils.deterministic.fill_uninitialized_memory
+    assert len(asked_of_libc) == 2
+    assert (dynamo_config.recompile_limit > 8) == is_compiled
+
+
+def test_that_processes_are_set_up_by_default(dqn):
+    assert dqn().tune_process is True

@@ -4,13 +4,21 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rllib_distill import DistralConfig
-from rllib_distill.algorithms.actor_mimic import ActorMimicConfig
+from rllib_distill import (
+    ActorMimicConfig,
+    DistralConfig,
+    MultiTaskDQNConfig,
+    PolicyDistillationConfig,
+    SoftQDistralConfig,
+)
 from rllib_distill.errors import DistillError
-from rllib_distill.experts import Expert
 from tests.env_runner.counting_env import NAMED_TASKS, save_random_experts
 
 NAN = float("nan")
+RENAMED = [
+    ("replay_ratio", "training_intensity"),
+    ("num_steps_per_task_before_learning", "num_steps_sampled_before_learning_starts"),
+]
 ANY_ALGORITHM = [
     ("lr", -0.1, "lr"),
     ("lr", "1e-3", "0.001"),  # YAML reads 1e-3 as text
@@ -55,13 +63,28 @@ ANY_ALGORITHM = [
     ("epsilon", [["50%", 1.0], ["5%", 0.0]], "ascend"),
     ("stop", 100, "training_iteration"),
     ("stop", {"num_env_step_sampled_lifetime": 100}, "num_env_steps_sampled_lifetime"),
-    ("stop", {"training_iteration": "100"}, "100.0"),
+    ("stop", {"training_iteration": "100"}, "write 100 without quotes"),
     ("stop", {"training_iteration": 0}, "> 0"),
-    ("grad_clip", "40", "40.0"),
+    ("grad_clip", "40", "write 40 without quotes"),
     ("grad_clip", -1, "> 0"),
     ("grad_clip_by", "size", "'global_norm'"),
     ("max_requests_in_flight_per_env_runner", 0, ">= 1"),
     ("max_requests_in_flight_per_env_runner", 1.5, "an integer"),
+    ("tune_process", "no", "true or false"),
+    ("sequence_length", 8, "lstm"),  # which have no effect where nothing is recurrent
+    ("burn_in_len", 2, "lstm"),
+    ("sequence_length", 0, ">= 1"),
+    ("sequence_length", "8", "str"),
+    ("burn_in_len", -1, ">= 0"),
+    ("burn_in_len", 1.5, "an integer"),
+]
+RECURRENT = [  # fragments have 8 rows, minibatches 16 of two tasks
+    ("sequence_length", 6, "train_batch_size_per_learner is 16; minibatches are whole sequences of 6 rows"),
+    ("sequence_length", 16, "multiple of 32"),
+    ("sequence_length", 0, "sequence_length is 0; it must be an integer >= 1"),
+    ("rollout_fragment_length", "auto", "rollout_fragment_length is 'auto' (str); it must be an integer"),
+    ("burn_in_len", 8, "burn_in_len is 8; it must be an integer >= 0 and <= 7"),
+    ("burn_in_len", "2", "burn_in_len is '2' (str)"),
 ]
 ACTOR_MIMIC = [
     ("tau", 0, "> 0"),
@@ -86,29 +109,34 @@ ACTOR_MIMIC = [
     ("behaviour", None, "'student', 'expert'"),
     ("behaviour", True, "'student', 'expert'"),
 ]
-POLICY_DISTILLATION = [
-    ("tau", 0, "> 0"),
-    ("loss", "l2", "'mse'"),
-    ("objective", "rl", "'distillation'"),
-    ("rl_coeff", -1, ">= 0"),
-    ("imitation_coeff", "dagger", "'qdagger'"),
-    ("imitation_coeff", "qdagger", "rl_coeff"),
-    ("imitation_coeff", [[0, -1.0]], ">= 0"),
-    ("imitation_coeff", [["0%", 1.0], ["100%", 0.0]], "imitation_coeff changes by shares"),
-    ("online_expert", "worst", "'best'"),
-    ("behaviour", [[0, 1.2], [10, 0.0]], "<= 1"),
-    ("experts", "offline", "'online'"),
-    ("objective", "expected_entropy_regularised", "'student'"),
-    ("n_step", 0, ">= 1"),
-]
-DQN = [
-    ("tau", 0, "> 0"),
-    ("tau", 1.5, "<= 1"),
-    ("huber_delta", 0, "> 0"),
-    ("double_q", "yes", "double_q"),
-    ("shared", "yes", "true or false"),
-    ("target_network_update_freq", 0, ">= 1"),
-]
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED)
+@pytest.mark.parametrize("config", [ActorMimicConfig, PolicyDistillationConfig, MultiTaskDQNConfig])
+def test_that_a_renamed_key_is_answered_with_its_new_name(config, old, new, refused):
+    for give in (lambda: config().training(**{old: 2}), lambda: config().update_from_dict({old: 2})):
+        with refused(f"'{old}'", f"it is called '{new}' now"):
+            give()
+
+
+def test_that_the_share_of_a_target_update_is_no_tau_any_more(refused):
+    config = MultiTaskDQNConfig()
+    for give in (lambda: config.training(tau=0.5), lambda: config.update_from_dict({"tau": 0.5})):
+        with refused("'tau'", "MultiTaskDQN", "'target_network_tau'"):
+            give()
+    assert ActorMimicConfig().training(tau=0.5).tau == 0.5  # which is a temperature
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED)
+def test_that_an_algorithm_without_replay_does_not_point_to_a_key_that_it_lacks(old, new, refused):
+    with refused(f"'{old}'", "Distral", "Did you mean") as error:
+        DistralConfig().update_from_dict({old: 2})
+    assert new not in str(error.value)
+
+
+@pytest.mark.parametrize("config", [ActorMimicConfig, PolicyDistillationConfig, SoftQDistralConfig])
+def test_that_no_key_has_an_old_name_in_any_config(config):
+    assert not config().known_keys() & {old for old, _ in RENAMED}
 
 
 def test_that_unknown_settings_are_answered_with_the_nearest_known():
@@ -133,16 +161,34 @@ def test_that_a_bad_value_of_actor_mimic_is_refused(actor_mimic, refused, key, v
         config.validate()
 
 
-@pytest.mark.parametrize(("key", "value", "allowed"), POLICY_DISTILLATION)
-def test_that_a_bad_value_of_policy_distillation_is_refused(distillation, refused, key, value, allowed):
-    with refused(key if key != "objective" or value == "rl" else "behaviour", allowed):
-        distillation().update_from_dict({key: value}).validate()
+@pytest.mark.parametrize(("key", "value", "says"), RECURRENT)
+def test_that_sequences_fit_their_minibatches_and_the_replay_buffer(actor_mimic, refused, key, value, says):
+    config = actor_mimic(network={"type": "mlp", "lstm": 4}, train_batch_size_per_learner=16)
+    config.copy().validate()
+    with refused(says):
+        config.update_from_dict({key: value}).validate()
 
 
-@pytest.mark.parametrize(("key", "value", "allowed"), DQN)
-def test_that_a_bad_value_of_dqn_is_refused(dqn, refused, key, value, allowed):
-    with refused(key, allowed):
-        dqn().update_from_dict({key: value}).validate()
+@pytest.mark.parametrize(
+    ("length", "num_learners", "num_env_runners", "least"),
+    [
+        (8, 0, 0, 3 * 8),
+        (2, 0, 0, 3 * 8),  # sequences start where fragments do
+        (16, 0, 0, 3 * 32),  # between two fragments there may be gaps
+        (8, 2, 2, 3 * 8 * 2),
+        (8, 2, 3, 3 * 8 * 4),
+        (8, 4, 2, 3 * 8 * 8),  # runners' samples go to the learners in turn
+    ],
+)
+def test_that_a_replay_buffer_always_has_a_sequence(
+    actor_mimic, refused, length, num_learners, num_env_runners, least
+):
+    training = {"train_batch_size_per_learner": 32, "num_steps_sampled_before_learning_starts": 1}
+    config = actor_mimic(network={"type": "mlp", "lstm": 4}, sequence_length=length, **training)
+    config.learners(num_learners=num_learners).env_runners(num_env_runners=num_env_runners)
+    config.copy().training(replay_capacity=least).validate()
+    with refused(f"replay_capacity is {least - 1}", f"at least {least}"):
+        config.training(replay_capacity=least - 1).validate()
 
 
 @pytest.mark.parametrize(
@@ -221,70 +267,3 @@ def test_that_experts_must_fit_their_tasks(actor_mimic, refused, paths, tmp_path
     truncated.write_bytes(truncated.read_bytes()[:-9])
     with refused("truncated"):
         actor_mimic().experts({**paths, "short": truncated}).validate()
-
-
-def test_that_policy_distillation_wants_experts_that_know_what_it_asks_of_them(
-    distillation, refused, bank, paths, tmp_path
-):
-    logits = Expert(
-        bank["short"].info.model_copy(update={"kind": "logits"}), bank["short"].network.state_dict()
-    )
-    logits.save(tmp_path / "logits.safetensors")
-    experts = {**paths, "short": tmp_path / "logits.safetensors"}
-    with refused("mse", "'short'", "logits"):
-        distillation(loss="mse").experts(experts).validate()
-    distillation(loss="nll").experts(experts).validate()
-    unknown = Expert(
-        bank["long"].info.model_copy(update={"expected_return": None}), bank["long"].network.state_dict()
-    )
-    unknown.save(tmp_path / "unknown.safetensors")
-    with refused("qdagger", "'long'", "expected_return"):
-        distillation(rl_coeff=1.0, imitation_coeff="qdagger").experts(
-            {**paths, "long": tmp_path / "unknown.safetensors"}, behaviour="student"
-        ).validate()
-
-
-def test_that_an_expert_that_cannot_act_in_its_task_is_refused_as_the_actor(
-    distillation, refused, paths, tmp_path
-):
-    fewer = {"long": {**NAMED_TASKS["long"], "env_config": {"size": 5, "meanings": "nud"}}}
-    with refused("'long'", "3 actions", "4 actions"):
-        distillation().experts(
-            {**paths, **save_random_experts(tmp_path, fewer)}, behaviour="expert"
-        ).validate()
-
-
-def test_that_a_task_may_not_be_called_as_the_student_is(online, refused):
-    with refused("'student'", "call the task otherwise"):
-        online().multi_task(tasks={"student": NAMED_TASKS["short"]}).validate()
-
-
-@pytest.mark.parametrize(
-    ("training", "says"),
-    [
-        ({"epsilon": 0.05}, ("epsilon", "0.05", "must be 0")),
-        ({"loss": "mse"}, ("loss", "'kl'")),
-        ({"rl_coeff": 1.0}, ("rl_coeff", "must be 0")),
-    ],
-)
-def test_that_the_on_policy_objective_refuses_what_it_would_ignore(distillation, refused, training, says):
-    config = distillation(objective="expected_entropy_regularised", epsilon=0.0).experts(behaviour=0.0)
-    config.validate()
-    with refused(*says):
-        config.copy().training(**training).validate()
-
-
-def test_that_settings_under_which_nothing_would_be_learned_are_refused(distillation, online, refused):
-    with refused("imitation_coeff", "rl_coeff", "both 0"):
-        distillation(imitation_coeff=0).validate()
-    with refused("qdagger", "behaviour", "[[0, 1.0], [100000, 0.0]]"):
-        distillation(rl_coeff=1.0, imitation_coeff="qdagger").validate()
-    with refused("online_expert", "'current'"):
-        online().experts(behaviour="student").validate()
-    online().experts(behaviour="student", online_expert="current").validate()
-
-
-def test_that_separate_dqns_draw_side_by_side_whatever_one_task_per_minibatch_says(dqn):
-    config = dqn(one_task_per_minibatch=True)
-    config.validate()
-    assert not config.minibatch_is_of_one_task

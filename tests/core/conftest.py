@@ -1,0 +1,15 @@
+"""The fixtures of `tests.configs`, under their names."""
+
+from tests.configs import actor_mimic, bank, distillation, dqn, epsilons, on_policy, online, paths, refused
+
+__all__ = [
+    "actor_mimic",
+    "bank",
+    "distillation",
+    "dqn",
+    "epsilons",
+    "on_policy",
+    "online",
+    "paths",
+    "refused",
+]
