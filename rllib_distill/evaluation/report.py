@@ -14,15 +14,15 @@ import pandas as pd
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_distill.core.experts import ExpertsMixin
-from rllib_distill.evaluation.play import play_in_parallel
-from rllib_distill.evaluation.plots import learning_curves_png
-from rllib_distill.evaluation.policies import (
+from rllib_distill.evaluation.play import (
     MakeActor,
     TrainedPolicies,
     checkpoint_actor,
     expert_actor,
+    play_in_parallel,
     random_actor,
 )
+from rllib_distill.evaluation.plots import learning_curves_png
 from rllib_distill.evaluation.scores import (
     DISTILLED,
     EXPERT,

@@ -11,7 +11,7 @@ from ray import cloudpickle
 from rllib_distill import Distral, DistralConfig
 from rllib_distill.env_runner.task_envs import EpisodeReturns
 from rllib_distill.evaluation import make_report, play
-from rllib_distill.evaluation.policies import TrainedPolicies, checkpoint_actor, random_actor
+from rllib_distill.evaluation.play import TrainedPolicies, checkpoint_actor, random_actor
 from tests.evaluation.examples import rows_of
 
 POLES = {"left": "CartPole-v1", "right": "CartPole-v1"}
@@ -50,7 +50,7 @@ class ForkModules:
 def checkpoint(tmp_path, monkeypatch):
     """Returns a function that makes a checkpoint with such modules."""
     monkeypatch.setattr(
-        "rllib_distill.evaluation.policies.MultiRLModule.from_checkpoint", staticmethod(ForkModules)
+        "rllib_distill.evaluation.play.MultiRLModule.from_checkpoint", staticmethod(ForkModules)
     )
 
     def checkpoint(**options):

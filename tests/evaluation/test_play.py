@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from rllib_distill.evaluation.play import play, play_in_parallel
-from rllib_distill.evaluation.policies import random_actor
+from rllib_distill.evaluation.play import play, play_in_parallel, random_actor
 from rllib_distill.tasks import TaskSet
 
 

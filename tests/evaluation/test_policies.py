@@ -12,7 +12,7 @@ from rllib_distill.core.rl_module import TASKS
 from rllib_distill.env_runner.actors import Acting
 from rllib_distill.errors import DistillError
 from rllib_distill.evaluation import make_report
-from rllib_distill.evaluation.policies import TrainedPolicies
+from rllib_distill.evaluation.play import TrainedPolicies
 from rllib_distill.evaluation.report import note_expected_returns
 from rllib_distill.experts import Expert, ExpertInfo
 from rllib_distill.networks import build_network
