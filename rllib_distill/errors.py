@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from math import isfinite
 from numbers import Integral, Real
+from operator import ge, gt, le, lt
 from typing import Any
 
 
@@ -41,21 +42,20 @@ def check_number(
     *,
     above: float | None = None,
     least: float | None = None,
+    below: float | None = None,
     most: float | None = None,
     integer: bool = False,
 ) -> None:
     """Raises DistillError unless `value` is a finite number within its bounds."""
-    limits = ((">", above), (">=", least), ("<=", most))
-    bounds = [f"{relation} {limit:g}" for relation, limit in limits if limit is not None]
-    kind = "an integer" if integer else "a number"
-    allowed = " ".join([kind, " and ".join(bounds)]).strip()
-    types = Integral if integer else Real
-    if isinstance(value, bool) or not isinstance(value, types) or not isfinite(value):
+    limits = ((">", gt, above), (">=", ge, least), ("<", lt, below), ("<=", le, most))
+    given = [(sign, holds, limit) for sign, holds, limit in limits if limit is not None]
+    kind, number = ("an integer", Integral) if integer else ("a number", Real)
+    allowed = " ".join([kind, " and ".join(f"{sign} {limit:.10g}" for sign, _, limit in given)]).strip()
+    if isinstance(value, bool) or not isinstance(value, number) or not isfinite(value):
         raise DistillError(
             f"{name} is {value!r} ({type(value).__name__}); it must be {allowed}.{text_hint(value)}"
         )
-    low = (above is not None and value <= above) or (least is not None and value < least)
-    if low or (most is not None and value > most):
+    if not all(holds(value, limit) for _, holds, limit in given):
         raise DistillError(f"{name} is {value!r}; it must be {allowed}.")
 
 

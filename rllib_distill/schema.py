@@ -50,7 +50,7 @@ class Schema(BaseModel):
 
     Lists are what YAML and JSON have for tuples, so a field that is a tuple takes them, at any depth. What is
     allowed in a field is told by its type and bounds, or by `Field(description=...)`, which reads after "it
-    must be", e.g. "a list of positive integers". A validator that raises ValueError says the rule as a
+    must be", e.g. "a list of integers >= 1". A validator that raises ValueError says the rule as a
     sentence without its beginning, e.g. "the lowest value comes first."; one that raises DistillError says
     everything.
     """

@@ -94,14 +94,14 @@ def check_networks(config: Any) -> None:
 
 
 def check_sizes(config: Any) -> None:
-    """Counts are whole numbers."""
+    """Raises DistillError unless all counts are integers within their bounds."""
     check_counts(config, _COUNTS)
     for name in ("num_env_runners", "num_learners"):
         check_number(name, getattr(config, name), least=0, integer=True)
 
 
 def check_counts(config: Any, names: Iterable[str]) -> None:
-    """The config's values of these names are whole numbers above 0."""
+    """Raises DistillError unless the config's values of these names are integers of at least 1."""
     for name in names:
         check_number(name, getattr(config, name), least=1, integer=True)
 

@@ -44,9 +44,9 @@ class ExpertInfo(Schema):
     env: str
     kind: Literal["q_values", "logits"]
     network: dict[str, Any]
-    observation_shape: tuple[PositiveInt, ...] = Field(description="a list of positive integers")
+    observation_shape: tuple[PositiveInt, ...] = Field(description="a list of integers >= 1")
     observation_dtype: str = Field(description="the name of a numpy dtype")
-    num_actions: PositiveInt = Field(description="a positive integer")
+    num_actions: PositiveInt = Field(description="an integer >= 1")
     action_meanings: tuple[str, ...] | None = Field(description="null or a list of distinct texts")
     preprocessing: dict[str, Any]
     expected_return: dict[str, int | float] | None = Field(

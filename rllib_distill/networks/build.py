@@ -7,7 +7,7 @@ from typing import Any
 from rllib_distill.errors import DistillError, nearest
 from rllib_distill.imports import import_object
 from rllib_distill.networks.network import Network
-from rllib_distill.networks.torsos import NAMED_NETWORKS, TORSOS, Table, Torso, positive_int
+from rllib_distill.networks.torsos import NAMED_NETWORKS, TORSOS, Table, Torso, check_size
 
 _TYPES = {**{name: {"type": name} for name in TORSOS}, **NAMED_NETWORKS}
 _LAYERS = ("controller", "lstm")
@@ -42,7 +42,10 @@ def build_network(
             such observations.
     """
     make_torso, options = _torso_and_options(config)
-    layers = {name: _units(name, options.pop(name, None)) for name in _LAYERS}
+    layers = {name: options.pop(name, None) for name in _LAYERS}
+    for name, units in layers.items():
+        if units is not None:
+            check_size(name, units)
     torso = make_torso(tuple(observation_shape), **options)
     if not isinstance(getattr(torso, "feature_size", None), int):
         raise DistillError(
@@ -85,7 +88,3 @@ def _torso_and_options(config: Mapping[str, Any]) -> tuple[Callable[..., Torso],
             allowed = nearest(str(option), known)
             raise DistillError(f"Unknown option {option!r} of the network type {name!r}. {allowed}")
     return torso, options
-
-
-def _units(option: str, units: Any) -> int | None:
-    return None if units is None else positive_int(option, units)

@@ -13,29 +13,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rllib_distill.errors import DistillError
+from rllib_distill.errors import DistillError, check_number
 
 _NATURE_CONVS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 _ACTOR_MIMIC_CONVS = ((256, 8, 4), (512, 4, 2), (512, 3, 1), (512, 3, 1))
 
 
-def positive_int(option: str, value: Any) -> int:
-    """Return the value of an option; raise a DistillError unless it is a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise DistillError(f"Network option {option!r} must be a positive integer; got {value!r}.")
-    return value
+def check_size(option: str, value: Any) -> None:
+    """Raise a DistillError unless the value of a network's option is an integer of at least 1."""
+    check_number(f"network option {option!r}", value, least=1, integer=True)
 
 
-def positive_ints(option: str, value: Any, length: int | None = None) -> tuple[int, ...]:
-    """Return the value of an option; raise a DistillError unless it is a list of positive integers.
-
-    There must be as many as `length` says, or at least one.
-    """
+def check_sizes(option: str, value: Any, length: int | None = None) -> None:
+    """Raise a DistillError unless the value of an option is a list of `length` sizes, or of at least one."""
     is_list = isinstance(value, list | tuple) and len(value) > 0
     if not is_list or (length is not None and len(value) != length):
-        amount = "at least one positive integer" if length is None else f"{length} positive integers"
-        raise DistillError(f"Network option {option!r} must be a list of {amount}; got {value!r}.")
-    return tuple(positive_int(option, number) for number in value)
+        amount = "at least one integer" if length is None else f"{length} integers"
+        raise DistillError(f"network option {option!r} is {value!r}; it must be a list of {amount} >= 1.")
+    for size in value:
+        check_number(f"an entry of network option {option!r}", size, least=1, integer=True)
 
 
 class CNN(nn.Module):
@@ -61,7 +57,8 @@ class CNN(nn.Module):
         hiddens: Sequence[int] = (512,),
     ) -> None:
         super().__init__()
-        convs, hiddens = _checked_convs(convs), positive_ints("hiddens", hiddens)
+        _check_convs(convs)
+        check_sizes("hiddens", hiddens)
         height, width = _map_size(observation_shape, convs)
         inputs = observation_shape[2]
         self.convs = nn.ModuleList()
@@ -89,14 +86,15 @@ class CNN(nn.Module):
         return features
 
 
-def _checked_convs(convs: Any) -> list[tuple[int, ...]]:
+def _check_convs(convs: Any) -> None:
     is_list = isinstance(convs, list | tuple) and len(convs) > 0
     if not is_list or any(not isinstance(conv, list | tuple) or len(conv) != 3 for conv in convs):
         raise DistillError(
-            f"Network option 'convs' must be a list of [filters, kernel size, stride], "
-            f"e.g. [[16, 8, 4], [32, 4, 2]]; got {convs!r}. For no convolution use the type 'mlp'."
+            f"network option 'convs' is {convs!r}; it must be a list of [filters, kernel size, stride], "
+            "e.g. [[16, 8, 4], [32, 4, 2]]. For no convolution use the type 'mlp'."
         )
-    return [positive_ints("convs", conv) for conv in convs]
+    for conv in convs:
+        check_sizes("convs", conv)
 
 
 def _map_size(observation_shape: tuple[int, ...], convs: Sequence[Sequence[int]]) -> tuple[int, int]:
@@ -143,9 +141,10 @@ def nature_cnn(
     Raises:
         DistillError: If `CNN` refuses the observations or an option.
     """
-    filters = positive_ints("filters", filters, length=3)
+    check_sizes("filters", filters, length=3)
+    check_size("hidden", hidden)
     convs = [(n, kernel, stride) for n, (_, kernel, stride) in zip(filters, _NATURE_CONVS, strict=True)]
-    return CNN(observation_shape, convs=convs, hiddens=[positive_int("hidden", hidden)])
+    return CNN(observation_shape, convs=convs, hiddens=[hidden])
 
 
 def actor_mimic_cnn(observation_shape: tuple[int, ...]) -> CNN:
@@ -169,7 +168,7 @@ class MinAtarCNN(nn.Module):
         hidden: units of the hidden layer, which are the features.
 
     Raises:
-        DistillError: If the observations are no such images or an option is not a positive integer.
+        DistillError: If the observations are no such images or an option is not an integer of at least 1.
     """
 
     def __init__(self, observation_shape: tuple[int, ...], *, filters: int = 16, hidden: int = 128) -> None:
@@ -179,8 +178,10 @@ class MinAtarCNN(nn.Module):
                 f"Network type 'minatar_cnn' needs observations (H, W, C) with H and W at least 3; "
                 f"got {observation_shape}. For others use the type 'mlp'."
             )
+        check_size("filters", filters)
+        check_size("hidden", hidden)
         height, width, channels = observation_shape
-        filters, self.feature_size = positive_int("filters", filters), positive_int("hidden", hidden)
+        self.feature_size = hidden
         self.conv = nn.Conv2d(channels, filters, kernel_size=3)
         # Channels last in memory as in the observations: no transposing copy in either direction.
         self.conv.weight.data = self.conv.weight.data.contiguous(memory_format=torch.channels_last)
@@ -200,17 +201,18 @@ class MLP(nn.Module):
         hiddens: units of each hidden layer; the last layer's are the features.
 
     Raises:
-        DistillError: If `hiddens` is not a list of at least one positive integer.
+        DistillError: If `hiddens` is not a list of at least one integer, each of at least 1.
     """
 
     def __init__(self, observation_shape: tuple[int, ...], *, hiddens: Sequence[int] = (256, 256)) -> None:
         super().__init__()
         if not isinstance(hiddens, list | tuple) or not hiddens:
             raise DistillError(
-                f"Network option 'hiddens' must be a list of positive integers; got {hiddens!r}. "
-                f"For no hidden layer use the type 'linear'."
+                f"network option 'hiddens' is {hiddens!r}; it must be a list of integers >= 1. "
+                "For no hidden layer use the type 'linear'."
             )
-        sizes = [prod(observation_shape), *(positive_int("hiddens", units) for units in hiddens)]
+        check_sizes("hiddens", hiddens)
+        sizes = [prod(observation_shape), *hiddens]
         layers: list[nn.Module] = []
         for inputs, units in pairwise(sizes):
             layers += [nn.Linear(inputs, units), nn.ReLU(inplace=True)]

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from rllib_distill.errors import DistillError, nearest
+from rllib_distill.errors import DistillError, check_bool, check_number, nearest
 
 
 class AtariVectorEnv(VectorEnv[NDArray[np.uint8], NDArray[np.int64], NDArray[Any]]):
@@ -226,18 +226,11 @@ def check_atari_options(options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if name not in ATARI_DEFAULTS:
             raise DistillError(f"unknown Atari option {name!r}. {nearest(name, ATARI_DEFAULTS)}")
-        is_right, allowed = _check(name, value, ATARI_DEFAULTS[name])
-        if not is_right:
-            raise DistillError(f"Atari option {name} is {value!r}; it must be {allowed}.")
-
-
-def _check(name: str, value: Any, default: Any) -> tuple[bool, str]:
-    """Whether the value is right, and what is."""
-    if isinstance(default, bool):
-        return isinstance(value, bool), "true or false"
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if name in _BOUNDS:
-        least, most = _BOUNDS[name]
-        is_right = is_number and isinstance(value, int) and least <= value <= most
-        return is_right, f"a whole number from {least} to {most}"
-    return is_number and 0 <= value < 1, "a number in [0, 1)"
+        option = f"Atari option {name}"
+        if isinstance(ATARI_DEFAULTS[name], bool):
+            check_bool(option, value)
+        elif name in _BOUNDS:
+            least, most = _BOUNDS[name]
+            check_number(option, value, least=least, most=most, integer=True)
+        else:
+            check_number(option, value, least=0, below=1)

@@ -2,17 +2,25 @@
 
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_distill.tasks.task import check_whole_number
+from rllib_distill.errors import DistillError, check_number
 
 MAX_SIZE = 51  # bounds what the tables of views take
 STEPS = np.array([[-1, 0], [0, 1], [1, 0], [0, -1]])  # (row, column) of each heading: up, right, down, left
 
 _SHARE_OF_LOOPS = 0.3  # of the walls that are left between neighbouring rooms, opened again
 _MAZE_SEED = 1707_04175  # with task and size: of all that is drawn; any number would do
+
+
+def check_odd(name: str, value: Any, *, least: int, most: int) -> None:
+    """Raises DistillError unless `value` is an odd integer within its bounds."""
+    check_number(name, value, least=least, most=most, integer=True)
+    if value % 2 == 0:
+        raise DistillError(f"{name} is {value!r}; it must be odd.")
 
 
 @dataclass(frozen=True)
@@ -37,10 +45,10 @@ class MazeLayout:
     apples: int
 
     def __post_init__(self) -> None:
-        check_whole_number("task", self.task, at_least=0)
-        check_whole_number("size", self.size, at_least=5, at_most=MAX_SIZE, odd=True)
+        check_number("task", self.task, least=0, integer=True)
+        check_odd("size", self.size, least=5, most=MAX_SIZE)
         most_apples = self.num_cells - 2  # one cell is for the goal, one to start in
-        check_whole_number("apples", self.apples, at_least=0, at_most=most_apples)
+        check_number("apples", self.apples, least=0, most=most_apples, integer=True)
 
     @cached_property
     def walls(self) -> NDArray[np.bool_]:

@@ -16,9 +16,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from rllib_distill.errors import DistillError
-from rllib_distill.tasks.maze_layout import STEPS, MazeLayout, draw_maze
-from rllib_distill.tasks.task import check_render_mode, check_whole_number
+from rllib_distill.errors import DistillError, check_number
+from rllib_distill.tasks.maze_layout import STEPS, MazeLayout, check_odd, draw_maze
+from rllib_distill.tasks.task import check_render_mode
 
 WALL, APPLE, GOAL = range(3)
 """Channels of a view."""
@@ -111,9 +111,9 @@ class MazeVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[Any]
         Raises:
             DistillError: an option's value is not allowed.
         """
-        check_whole_number("num_envs", num_envs, at_least=1)
-        check_whole_number("view", view, at_least=3, at_most=MAX_VIEW, odd=True)
-        check_whole_number("max_episode_steps", max_episode_steps, at_least=1)
+        check_number("num_envs", num_envs, least=1, integer=True)
+        check_odd("view", view, least=3, most=MAX_VIEW)
+        check_number("max_episode_steps", max_episode_steps, least=1, integer=True)
         self.layout = MazeLayout(task, size, apples)
         self.view = view
         self.max_episode_steps = max_episode_steps
@@ -244,7 +244,7 @@ class MazeEnv(gym.Env[NDArray[np.bool_], Any]):
             DistillError: an option's value is not allowed.
         """
         check_render_mode(render_mode)
-        check_whole_number("max_episode_steps", max_episode_steps, at_least=1)
+        check_number("max_episode_steps", max_episode_steps, least=1, integer=True)
         self.render_mode = render_mode
         self.max_episode_steps = max_episode_steps
         self._elapsed_steps = 0

@@ -8,12 +8,11 @@ from importlib import import_module
 from typing import Any, TypeAlias, cast
 
 import gymnasium as gym
-import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import TimeLimit
 
-from rllib_distill.errors import DistillError, nearest
+from rllib_distill.errors import DistillError, check_number, nearest
 from rllib_distill.tasks.atari import AtariEnv
 from rllib_distill.tasks.minatar import minatar_action_meanings
 from rllib_distill.tasks.minigrid import ID_PREFIXES as MINIGRID_PREFIXES
@@ -26,18 +25,6 @@ from rllib_distill.tasks.vector_envs import (
     is_atari,
     make_own_vector_env,
 )
-
-
-def check_whole_number(
-    option: str, value: Any, *, at_least: int, at_most: int | None = None, odd: bool = False
-) -> None:
-    """Raises DistillError unless `value` is a whole number in the range, and odd if it has to be."""
-    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if is_whole and at_least <= value and (at_most is None or value <= at_most) and (value % 2 or not odd):
-        return
-    number = "an odd number" if odd else "a whole number"
-    allowed = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
-    raise DistillError(f"{option} is {value!r}; it must be {number} {allowed}.")
 
 
 def check_render_mode(render_mode: Any) -> None:
@@ -173,14 +160,12 @@ def _check_types(task: str, config: Mapping[str, Any]) -> None:
             isinstance(wrappers, Sequence) and not isinstance(wrappers, str),
             "a list of dotted names or callables",
         ),
-        "max_episode_steps": (
-            steps is None or (type(steps) is int and steps >= 1),
-            "a whole number of at least 1, or left out",
-        ),
     }
     for key, (is_right, allowed) in checks.items():
         if not is_right:
             raise DistillError(f"task {task!r}: {key} is {config[key]!r}; it must be {allowed}.")
+    if steps is not None:
+        check_number(f"task {task!r}: max_episode_steps", steps, least=1, integer=True)
     if isinstance(env, str) and "max_episode_steps" in env_config:  # gym.make's own argument
         given = env_config["max_episode_steps"]
         raise DistillError(

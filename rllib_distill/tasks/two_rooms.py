@@ -12,8 +12,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from rllib_distill.errors import DistillError
-from rllib_distill.tasks.task import check_render_mode, check_whole_number
+from rllib_distill.errors import DistillError, check_choice, check_number
+from rllib_distill.tasks.task import check_render_mode
 
 ACTION_MEANINGS = ("UP", "RIGHT", "DOWN", "LEFT")
 STEP_REWARD, BUMP_REWARD, GOAL_REWARD = -0.1, -0.6, 0.9  # every step costs 0.1, a bump 0.5 more; the goal: +1
@@ -53,8 +53,8 @@ class TwoRoomsMap:
 
     def __post_init__(self) -> None:
         for option in ("room_height", "room_width", "corridor_length"):
-            check_whole_number(option, getattr(self, option), at_least=1)
-        check_whole_number("task", self.task, at_least=0)
+            check_number(option, getattr(self, option), least=1, integer=True)
+        check_number("task", self.task, least=0, integer=True)
         _ = self.goal_cell  # so that a wrong goal is found here
 
     @cached_property
@@ -229,12 +229,10 @@ class TwoRoomsVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]]
         Raises:
             DistillError: an option's value is not allowed.
         """
-        check_whole_number("num_envs", num_envs, at_least=1)
-        check_whole_number("max_episode_steps", max_episode_steps, at_least=1)
-        if not isinstance(slip, int | float) or not 0 <= slip <= 1:
-            raise DistillError(f"slip is {slip!r}; it must be a probability in [0, 1].")
-        if observation not in get_args(Observation):
-            raise DistillError(f"observation is {observation!r}; it must be 'features' or 'state'.")
+        check_number("num_envs", num_envs, least=1, integer=True)
+        check_number("max_episode_steps", max_episode_steps, least=1, integer=True)
+        check_number("slip", slip, least=0, most=1)
+        check_choice("observation", observation, get_args(Observation))
         self.map = TwoRoomsMap(room_height, room_width, corridor_length, goal, task)
         self.slip = slip
         self.max_episode_steps = max_episode_steps

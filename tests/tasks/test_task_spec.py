@@ -108,7 +108,7 @@ def test_a_spec_survives_pickling():
         ({"env": "CartPole-v1", "wrappers": [3]}, r"wrapper 3 is not callable"),
         (
             {"env": "CartPole-v1", "max_episode_steps": 0},
-            r"max_episode_steps is 0; it must be a whole number",
+            r"max_episode_steps is 0; it must be an integer >= 1",
         ),
         ({"env": "CartPole-v1", "max_episode_steps": True}, r"max_episode_steps is True"),
         ({"env": "CartPole-v1", "max_episode_steps": "9"}, r"max_episode_steps is '9'"),
@@ -143,7 +143,7 @@ def test_bad_config_is_refused_in_one_line(value, message):
         ),
         (
             {"env": "rllib_distill/Maze-v0", "env_config": {"size": 10}},
-            r"task 't' with env_config \{'size': 10\}: size is 10; it must be an odd number",
+            r"task 't' with env_config \{'size': 10\}: size is 10; it must be odd",
         ),
         (
             {"env": "rllib_distill/TwoRooms-v0", "env_config": {"slip": 2}},
@@ -218,7 +218,7 @@ def test_a_gridworlds_episodes_are_as_long_as_the_task_says(env_id, wrappers, st
     ("config", "message"),
     [
         ({"env_config": {"apple": 3}}, r"task 't'.*unknown option 'apple' \(3\).*Did you mean 'apples'\?"),
-        ({"env_config": {"apples": 99}}, r"task 't'.*apples is 99; it must be a whole number from 0 to 52"),
+        ({"env_config": {"apples": 99}}, r"task 't'.*apples is 99; it must be an integer >= 0 and <= 52"),
     ],
 )
 def test_a_vector_env_of_its_own_refuses_bad_options_in_the_tasks_name(config, message):

@@ -238,12 +238,12 @@ def test_a_policy_that_is_greedy_in_optimal_values_earns_the_optimal_return(slip
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"room_height": 0}, r"room_height is 0; it must be a whole number of at least 1"),
-        ({"corridor_length": 1.5}, r"corridor_length is 1.5; it must be a whole number"),
-        ({"max_episode_steps": None}, r"max_episode_steps is None; it must be a whole number of at least 1"),
-        ({"task": -1}, r"task is -1; it must be a whole number of at least 0"),
-        ({"slip": 1.5}, r"slip is 1.5; it must be a probability in \[0, 1\]"),
-        ({"observation": "pixels"}, r"observation is 'pixels'; it must be 'features' or 'state'"),
+        ({"room_height": 0}, r"room_height is 0; it must be an integer >= 1"),
+        ({"corridor_length": 1.5}, r"corridor_length is 1.5 \(float\); it must be an integer >= 1"),
+        ({"max_episode_steps": None}, r"max_episode_steps is None \(NoneType\); it must be an integer >= 1"),
+        ({"task": -1}, r"task is -1; it must be an integer >= 0"),
+        ({"slip": 1.5}, r"slip is 1.5; it must be a number >= 0 and <= 1"),
+        ({"observation": "pixels"}, r"observation is 'pixels'; it must be one of 'features', 'state'"),
         ({"goal": 14}, r"goal is 14; it must be a free cell: its number, 0 to 13 row by row,"),
         ({"goal": [0, 2]}, r"in the corridor \(columns 2 to 3\) only row 1"),
         ({"goal": "left"}, r"goal is 'left'"),
