@@ -10,6 +10,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 import yaml
+from typing_extensions import override
 
 from rllib_distill.errors import DistillError
 
@@ -108,6 +109,7 @@ def read_yaml(path: Path, kind: str) -> Any:
 class _UniqueKeys(yaml.SafeLoader):
     """YAML's safe loader keeps the last of equal keys in silence; this one refuses them."""
 
+    @override
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         # A key that `<<: *other` brings may be written again: that is what merging is for.
         written = [key for key, _ in node.value if key.tag != _MERGE]

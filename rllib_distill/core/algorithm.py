@@ -22,6 +22,7 @@ from ray.rllib.utils.metrics import (
 )
 from ray.tune.result import DONE
 from ray.tune.utils import flatten_dict
+from typing_extensions import override
 
 from rllib_distill.core.config import MultiTaskConfig
 from rllib_distill.core.learner import PROGRESS, FragmentData, rank_of
@@ -30,7 +31,7 @@ from rllib_distill.errors import DistillError
 
 REPLAY_FOLDER = "replay"
 MODULES_FOLDER = Path("learner_group", "learner", "rl_module")
-"""Where a checkpoint has a folder per module."""
+"""The folder of a checkpoint that has a folder per module."""
 
 _OWED = "minibatches_owed"
 _COUNTS, _SECONDS = "counts", "time_total_s"
@@ -45,8 +46,8 @@ class MultiTaskAlgorithm(Algorithm):
 
     config: MultiTaskConfig
 
+    @override
     def setup(self, config: Any) -> None:
-        """See RLlib."""
         self._minibatches_owed = 0.0
         self._learning_started = False
         self._samples_sharded = 0
@@ -54,14 +55,15 @@ class MultiTaskAlgorithm(Algorithm):
         self._train_began: float | None = None  # None between iterations
         super().setup(config)
 
+    @override
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """What a checkpoint rebuilds the algorithm from."""
         return (self.config.checkpoint_state(),), {}
 
     # -- training ------------------------------------------------------------------------------------------
 
+    @override
     def train(self) -> dict[str, Any]:
-        """RLlib's; the result is `done` where the config's `stop` says so, which ends a trial of Tune."""
+        """Trains for one iteration; its result is `done` once `stop` is met, which ends a trial of Tune."""
         self._train_began = time.monotonic()
         try:
             result: dict[str, Any] = super().train()
@@ -75,11 +77,11 @@ class MultiTaskAlgorithm(Algorithm):
         return result
 
     def elapsed(self) -> Elapsed:
-        """How far training is at the moment."""
+        """How far training has come."""
         return Elapsed(self._env_steps_lifetime(), share_done(self.config.stop, self._count) or 0.0)
 
     def _count(self, key: str) -> float:
-        """What a counter of results is at, before the iteration's result is there."""
+        """The present value of a counter of results, before the iteration's result is made."""
         if key == ITERATIONS:
             return float(self.iteration)
         if key == "iterations_since_restore":
@@ -99,8 +101,9 @@ class MultiTaskAlgorithm(Algorithm):
             self._counts[key] = float(count)
         return self._counts.get(key, 0.0)
 
+    @override
     def training_step(self) -> None:
-        """One round of sampling and as many gradient steps as it pays for."""
+        """Samples once, then makes as many gradient steps as the new env steps pay for."""
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
             samples, env_steps = self._sample_remotely() if self._samples_remotely else self._sample_locally()
         if not samples:
@@ -121,7 +124,7 @@ class MultiTaskAlgorithm(Algorithm):
                 )
 
     def learner_inputs(self) -> dict[str, Any]:
-        """What else the learners' `update` is told."""
+        """Further arguments of the learners' `update`."""
         return {}
 
     @property
@@ -137,7 +140,7 @@ class MultiTaskAlgorithm(Algorithm):
         return [(self._rank_of(0), sample)], sum(fragment.env_steps() for fragment in sample)
 
     def _sample_remotely(self) -> tuple[list[tuple[int, Any]], int]:
-        """What the runners have ready, waiting for `samples_awaited`; each gets its next requests at once."""
+        """Takes what runners have ready, at least `samples_awaited`, and sends them their next requests."""
         group = self.env_runner_group
         deadline = time.monotonic() + self.config.sample_timeout_s
         ready: list[tuple[int, Any]] = []
@@ -158,13 +161,12 @@ class MultiTaskAlgorithm(Algorithm):
     def samples_awaited(self) -> int:
         """How many samples an update waits for; it takes all that are ready.
 
-        On trajectories as many as there are ranks, so that each has work; one without only follows the
-        others.
+        On trajectories it is the number of learners, so that each has a sample to learn from.
         """
         return max(1, self.config.num_learners) if self.config.learns_on_policy else 1
 
     def _request_samples(self, progress: float) -> None:
-        """Fills every runner's queue: a call makes one request each, none where the queue is full."""
+        """Fills every runner's queue of requests; a call adds one to each queue that is not full."""
         for _ in range(self.config.max_requests_in_flight_per_env_runner):
             self.env_runner_group.foreach_env_runner_async(
                 "sample_get_state_and_metrics", tag="sample", kwargs={"progress": progress}
@@ -176,11 +178,11 @@ class MultiTaskAlgorithm(Algorithm):
         return rank_of(runner, self._samples_sharded, num_learners, self.config.num_env_runners)
 
     def num_minibatches(self, samples: Sequence[tuple[int, Any]], new_env_steps: int) -> int:
-        """How many gradient steps the next update makes: one on trajectories, which are one minibatch.
+        """How many gradient steps the next update makes; it is one on trajectories.
 
         Args:
-            samples: `(rank, sample)` of the learners that get them.
-            new_env_steps: In them all; every step pays for `training_intensity` rows.
+            samples: `(rank, sample)` pairs; the learner with this rank gets the sample.
+            new_env_steps: Number of env steps in all samples; each pays for `training_intensity` rows.
         """
         if self.config.learns_on_policy:
             return 1
@@ -210,19 +212,20 @@ class MultiTaskAlgorithm(Algorithm):
         return [result.get() for result in results]
 
     def module_weights(self) -> dict[str, dict[str, Any]]:
-        """Module id -> name -> array: what acts, without target networks and the like."""
+        """Weights of what acts, without target networks: module id -> name -> array."""
         state = self.learner_group.get_state(
             components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
         )
         weights: dict[str, dict[str, Any]] = state[COMPONENT_LEARNER][COMPONENT_RL_MODULE]
         return weights
 
+    @override
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's.
+        """Evaluates as RLlib does.
 
         Raises:
-            DistillError: It is to play timesteps in the training environments: those that are being played
-                there are training's, and whoever acts in training would act.
+            DistillError: Timesteps are to be played in the training environments, where training's episodes
+                would go on and training's actors would act.
         """
         if self.config.evaluation_duration_unit == "timesteps" and self.eval_env_runner_group is None:
             raise DistillError(
@@ -234,31 +237,34 @@ class MultiTaskAlgorithm(Algorithm):
 
     # -- checkpoints ---------------------------------------------------------------------------------------
 
+    @override
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's state, how many minibatches the steps so far still pay for, and what `stop` counts.
+        """RLlib's state, the minibatches that env steps have paid for, and the counters of `stop`.
 
-        Of these RLlib would forget the seconds.
+        RLlib itself would forget the seconds that training took.
         """
         own = {_OWED: self._minibatches_owed, _COUNTS: dict(self._counts), _SECONDS: self._time_total}
         return {**super().get_state(*args, **kwargs), **own}
 
+    @override
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restores what `get_state` gave."""
         super().set_state(state)
         self._minibatches_owed = state.get(_OWED, 0.0)
         self._counts = dict(state.get(_COUNTS, {}))
         self._time_total: float = state.get(_SECONDS, 0.0)
 
+    @override
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
-        """RLlib's checkpoint, and every learner's replay buffer in the folder `replay`."""
+        """Writes RLlib's checkpoint, with every learner's replay buffer in its folder `replay`."""
         saved: str = super().save_to_path(_local(path), **kwargs)
         folder = Path(saved) / REPLAY_FOLDER
         shutil.rmtree(folder, ignore_errors=True)  # shards of an older save of more learners
         self._from_learners(partial(_save_store, folder=folder))
         return saved
 
+    @override
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
-        """RLlib's restore; the replay buffers come back too, so training goes on and does not refill."""
+        """Restores a checkpoint with its replay buffers, so that training goes on without refilling them."""
         path = _local(path)
         self._check_modules(path)
         super().restore_from_path(path, *args, **kwargs)
@@ -267,7 +273,7 @@ class MultiTaskAlgorithm(Algorithm):
             self._from_learners(partial(_load_store, folder=folder))
 
     def _check_modules(self, path: Any) -> None:
-        """RLlib leaves a module as it is that a checkpoint lacks."""
+        """Raises DistillError if the checkpoint lacks a module, which RLlib would leave as it is."""
         folder = Path(path) / MODULES_FOLDER
         missing = [module_id for module_id in self.config.policies if not (folder / module_id).is_dir()]
         if folder.is_dir() and missing:
@@ -277,13 +283,13 @@ class MultiTaskAlgorithm(Algorithm):
             )
 
     @classmethod
+    @override
     def from_checkpoint(cls, path: Any, *args: Any, **kwargs: Any) -> Any:
-        """See RLlib."""
         return super().from_checkpoint(_local(path), *args, **kwargs)
 
 
 def _local(path: Any) -> Any:
-    """An absolute path, as RLlib needs; other learners' shards are beside it, so it must be a folder here."""
+    """An absolute path, as RLlib needs it; every learner writes there, so it must be a local folder."""
     if not isinstance(path, str | Path):
         return path
     text = str(path).removeprefix("file://")

@@ -1,4 +1,4 @@
-"""What all our algorithms are configured with: tasks, networks, optimisation, exploration."""
+"""The settings that all our algorithms share: tasks, networks, optimisation, exploration."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
@@ -15,6 +15,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
 from ray.util import log_once
+from typing_extensions import override
 
 from rllib_distill.core.optimizers import check_gradient_steps, check_module_overrides, check_optimizer
 from rllib_distill.core.rl_module import acting_forward
@@ -39,11 +40,11 @@ class ModuleOf:
     """A policy mapping function that can be pickled and compared: task name -> module id."""
 
     def __init__(self, module_of: Mapping[str, str]):
-        """Maps as the dict says."""
+        """Takes task name -> module id."""
         self.module_of = dict(module_of)
 
     def __call__(self, agent_id: str, episode: Any = None, **_: Any) -> str:
-        """RLlib's signature; the agent id is the task's name."""
+        """The module id of a task, whose name is the agent id (the signature is RLlib's)."""
         return self.module_of[agent_id]
 
     def __eq__(self, other: object) -> bool:
@@ -58,7 +59,7 @@ def _task_set(pickled_tasks: bytes) -> TaskSet:
 
 
 def default_network(observation_shape: tuple[int, ...]) -> Mapping[str, Any]:
-    """The network where the config names none."""
+    """The network's config where the user gives none."""
     if len(observation_shape) != 3:
         return {"type": "mlp"}
     return {"type": "nature_cnn" if min(observation_shape[:2]) >= 36 else "minatar_cnn"}
@@ -68,14 +69,14 @@ _BATCH_SIZE = "train_batch_size_per_learner"  # a property of RLlib's configs, s
 _SPECIAL_KEYS = frozenset(
     ("multiagent", _BATCH_SIZE, TRIAL_INFO, STDOUT_FILE, STDERR_FILE)
 )  # RLlib's and Tune's
-_OWN_SETTINGS = ("lr", "optimizer", "grad_clip", "grad_clip_by")  # of each module's steps
+_OWN_SETTINGS = ("lr", "optimizer", "grad_clip", "grad_clip_by")  # of each module's gradient steps
 
 
 _COUNTS = ("num_envs_per_task", "rollout_fragment_length")
 
 
 def check_values(config: Any) -> None:
-    """Numbers and schedules are within their bounds."""
+    """Raises DistillError unless numbers and schedules are within their bounds."""
     check_number("gamma", config.gamma, least=0, most=1)
     check_schedule("lr", config.lr, least=0)
     check_schedule("epsilon", config.epsilon, least=0, most=1)
@@ -87,7 +88,7 @@ def check_values(config: Any) -> None:
 
 
 def check_networks(config: Any) -> None:
-    """The tasks of every module can share a network, and it can take what they observe."""
+    """Raises DistillError unless each module's network can take what all its tasks observe."""
     for module_id in config.policies:
         with torch.device("meta"):
             config.build_network_of(module_id)
@@ -113,16 +114,16 @@ class MultiTaskConfig(AlgorithmConfig):
     """
 
     loss_settings: tuple[str, ...] = ()
-    """Those that modules may have of their own, beside those of their gradient steps."""
+    """Settings of the loss that may differ from module to module."""
 
     per_task_settings: tuple[str, ...] = ()
-    """Those that take a value for each task, as which RLlib's overrides per module are no substitute."""
+    """Settings that take one value per task and cannot be set by RLlib's overrides per module."""
 
     renamed_keys: Mapping[str, str] = {
         "replay_ratio": "training_intensity",
         "num_steps_per_task_before_learning": "num_steps_sampled_before_learning_starts",
     }
-    """What keys of older versions are called now, for the message about them."""
+    """Former name of a key -> its present name, for the error message."""
 
     def __init__(self, algo_class: type | None = None):
         """Sets the defaults."""
@@ -151,6 +152,7 @@ class MultiTaskConfig(AlgorithmConfig):
         self.create_local_env_runner = True
         self.min_time_s_per_iteration = 1
 
+    @override
     def training(
         self,
         *,
@@ -168,20 +170,20 @@ class MultiTaskConfig(AlgorithmConfig):
 
         Args:
             network: `{"type": "nature_cnn" | "minatar_cnn" | "mlp" | ..., **options}`, see
-                `rllib_distill.networks`; None (default): by the observations, nature_cnn for images of at
-                least 36 pixels, minatar_cnn for smaller ones, else mlp.
-            mixed_precision: Whether networks compute in bfloat16 where they learn and act (default False);
-                weights, outputs and losses stay float32. Faster on a GPU and on processors with AMX.
+                `rllib_distill.networks`; None (default) chooses by the observations: nature_cnn for images
+                of at least 36 pixels, minatar_cnn for smaller ones, mlp for all else.
+            mixed_precision: Whether torsos compute in bfloat16 (default False), which is faster on a GPU and
+                on processors with AMX; weights, outputs and losses stay float32.
             epsilon: Probability of a random action while training, a schedule (default 0.1).
-            stop: When the whole run ends, in Tune's form: result key -> value, e.g.
-                `{"num_env_steps_sampled_lifetime": 1_000_000}`; of several, the first to be met ends it and
-                the furthest tells which share is done. Results are `done` then, which ends a trial of Tune.
-                `rllib train` takes it from the experiment. None (default): nobody knows.
+            stop: When the run ends, in Tune's form: result key -> value, e.g.
+                `{"num_env_steps_sampled_lifetime": 1_000_000}`. The first criterion that is met ends the run
+                (its result is `done`); the one that is furthest along tells what share of the run is done.
+                `rllib train` takes it from the experiment. None (default) leaves the end open.
             tune_process: Whether a process is set up for speed when its first env runner or learner is built
                 (default True): glibc keeps freed memory for the next arrays, torch does not fill new
-                tensors, torch.compile may compile a function for many networks. It is the driver's own
-                process where `num_env_runners` or `num_learners` is 0.
-            kwargs: RLlib's own: `lr` (a schedule), `gamma`, `grad_clip`, `optimizer`
+                tensors, torch.compile may compile a function for many networks. With `num_env_runners` or
+                `num_learners` 0, that is the driver's own process.
+            kwargs: RLlib's own settings, such as `lr` (a schedule), `gamma`, `grad_clip`, `optimizer`
                 (`{"type": "adam" | "rmsprop" | "sgd", **options of torch's}`).
 
         Returns:
@@ -204,16 +206,17 @@ class MultiTaskConfig(AlgorithmConfig):
             }
         )
 
+    @override
     def evaluation(self, *, evaluation_epsilon: float = NotProvided, **kwargs: Any) -> Self:
         """Sets the evaluation configuration.
 
         Args:
-            evaluation_epsilon: Probability of a random action in evaluation (default 0.01; 0 of Distral
+            evaluation_epsilon: Probability of a random action in evaluation (default 0.01; 0 for Distral
                 and SoftQDistral, whose policies are stochastic).
-            kwargs: RLlib's own; `evaluation_duration` counts episodes of every task, or with the unit
-                `timesteps` steps of all tasks together: the papers' epochs of 125,000 steps per game. Of
-                these, episodes count that end in time; play them in one environment per task
-                (`evaluation_config={"num_envs_per_task": 1}`), as long episodes are cut off otherwise.
+            kwargs: RLlib's own settings. `evaluation_duration` counts episodes per task or, with the unit
+                `timesteps`, steps of all tasks together, as in the papers' epochs of 125,000 steps per game.
+                Episodes that the end of an epoch cuts off do not count: play epochs in one environment per
+                task (`evaluation_config={"num_envs_per_task": 1}`), where few are.
 
         Returns:
             This config.
@@ -232,7 +235,7 @@ class MultiTaskConfig(AlgorithmConfig):
             tasks: Task name -> a gymnasium id, a creator, a class, or a mapping with `env`, `env_config`,
                 `wrappers` (callables or dotted names) and `max_episode_steps`.
             num_envs_per_task: Environments of each task per env runner, stepped side by side
-                (default 8; 16 of Distral, 10 of SoftQDistral).
+                (default 8; 16 for Distral, 10 for SoftQDistral).
 
         Returns:
             This config.
@@ -248,12 +251,12 @@ class MultiTaskConfig(AlgorithmConfig):
 
     @property
     def task_set(self) -> TaskSet:
-        """The tasks with their spaces; equal settings share one."""
+        """The tasks with their spaces; configs with equal tasks share one object."""
         return _task_set(cloudpickle.dumps(self.tasks))
 
     @property
     def expert_modules(self) -> Mapping[str, str]:
-        """Task -> id of the module that is its expert and still learns; none where experts are files."""
+        """Task -> id of the module that is its expert and still learns; empty where experts are files."""
         return {}
 
     @property
@@ -267,10 +270,11 @@ class MultiTaskConfig(AlgorithmConfig):
         return own or tuple(task for task in self.tasks if self.policy_mapping_fn(task, None) == module_id)
 
     def module_spaces(self, module_id: str) -> SharedSpaces:
-        """The common spaces of the module's tasks; heads per task have each task's own actions."""
+        """The common spaces of the module's tasks; with heads per task, action n is each task's n-th."""
         tasks = TaskSet({task: self.task_set[task] for task in self.tasks_of_module(module_id)})
         return tasks.shared(own_actions=self.heads == "per_task")
 
+    @override
     def get_multi_rl_module_spec(
         self,
         *,
@@ -279,7 +283,7 @@ class MultiTaskConfig(AlgorithmConfig):
         inference_only: bool = False,
         **_: Any,
     ) -> MultiRLModuleSpec:
-        """A spec per module, with the spaces of its tasks: no environment is needed (see RLlib)."""
+        """Makes a spec per module from its tasks' spaces, for which no environment is needed."""
         specs = {}
         for module_id in self.policies:
             shared = self.module_spaces(module_id)
@@ -293,12 +297,12 @@ class MultiTaskConfig(AlgorithmConfig):
         return MultiRLModuleSpec(rl_module_specs=specs)
 
     def module_class_of(self, module_id: str) -> type:
-        """The RLModule's class."""
+        """The RLModule class of a module."""
         module_class: type = self.get_default_rl_module_spec().module_class
         return module_class
 
     def model_config_of_module(self, module_id: str) -> dict[str, Any]:
-        """What the module is built from; `heads` has a task's number of actions each, None: one for all."""
+        """The module's `model_config`; `heads` is task -> number of actions, or None for one shared head."""
         shape = self.module_spaces(module_id).observation_space.shape
         network = default_network(shape) if self.network is None else self.network
         tasks = self.tasks_of_module(module_id)
@@ -343,24 +347,24 @@ class MultiTaskConfig(AlgorithmConfig):
         expert_share: Callable[[], float],
         rng: np.random.Generator,
     ) -> Actor:
-        """Who acts in training.
+        """Makes the actor of training.
 
         Args:
             modules: Module id -> RLModule, a MultiRLModule.
-            experts: What `load_experts` gave.
-            device: Where the modules are.
-            expert_share: The share of the episodes that experts act at the moment; 0 in evaluation.
-            rng: Where draws of who acts an episode come from.
+            experts: The result of `load_experts`.
+            device: The modules' device.
+            expert_share: Returns the share of episodes in which experts act now; 0 in evaluation.
+            rng: Random numbers that decide who acts in an episode.
         """
         draws = self.samples_actions and self.explore and not self.in_evaluation
         return self.modules_actor(modules, self.acting_modules, device, draws=draws)
 
     def make_evaluated_policies(self, modules: Any, device: torch.device) -> dict[str, Actor]:
-        """Who plays in evaluation: name -> actor; the first is whose scores the results' main keys have."""
+        """Makes the actors of evaluation, by name; the results' main keys have the first one's scores."""
         return {POLICY: self.modules_actor(modules, self.acting_modules, device)}
 
     def make_labels(self, experts: Any) -> ExpertLabels | None:
-        """What completes fragments with labels, or None."""
+        """Makes what adds experts' labels to fragments, or None."""
         return None
 
     @property
@@ -371,7 +375,7 @@ class MultiTaskConfig(AlgorithmConfig):
     def modules_actor(
         self, modules: Any, module_ids: Iterable[str], device: torch.device, *, draws: bool = False
     ) -> Actor:
-        """Some modules, each acting for its tasks; `draws` as of `NetworkActor`."""
+        """Makes an actor of some modules, each acting for its tasks; `draws` as in `NetworkActor`."""
         return JointActor(
             {
                 self.tasks_of_module(module_id): NetworkActor(
@@ -388,16 +392,16 @@ class MultiTaskConfig(AlgorithmConfig):
     # -- what others ask -----------------------------------------------------------------------------------
 
     def checkpoint_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of the config."""
+        """The config's state, as a checkpoint keeps it."""
         state: dict[str, Any] = self.get_state()
         return state
 
     def epsilon_at(self, env_steps: int, progress: float) -> float:
-        """Exploration after so many env steps of all tasks together and such a share of the run."""
+        """Epsilon after `env_steps` of all tasks together, when the share `progress` of the run is done."""
         return value_at(self.epsilon, Elapsed(env_steps, progress))
 
     def expert_share_at(self, env_steps: int, progress: float) -> float:
-        """Share of the training episodes that experts act, as `epsilon_at`."""
+        """Share of the training episodes in which experts act; arguments as in `epsilon_at`."""
         return 0.0
 
     @property
@@ -412,7 +416,7 @@ class MultiTaskConfig(AlgorithmConfig):
 
     @property
     def by_progress(self) -> list[str]:
-        """Which of them change by shares of the run."""
+        """Names of the settings that change by shares of the run."""
         return [name for name, schedule in self.schedules.items() if is_by_progress(schedule)]
 
     @property
@@ -422,37 +426,38 @@ class MultiTaskConfig(AlgorithmConfig):
 
     @property
     def learns_on_policy(self) -> bool:
-        """Whether learners take trajectories as they come, each once; else they have replay buffers."""
+        """Whether learners use each trajectory once, as it comes, instead of replay buffers."""
         return False
 
     @property
     def samples_actions(self) -> bool:
-        """Whether training actions are drawn from the policy's softmax, or greedy."""
+        """Whether training draws actions from the policy's softmax, instead of acting epsilon-greedily."""
         return self.learns_on_policy
 
     @property
     def shared_spaces(self) -> SharedSpaces:
-        """The common spaces of all tasks, in which trajectories are."""
+        """The common spaces of all tasks."""
         return self.task_set.shared(own_actions=self.heads == "per_task")
 
     @property
     def evaluates_distilled(self) -> bool:
-        """Whether evaluation plays a distilled policy, too, on every task."""
+        """Whether evaluation also plays a distilled policy on every task."""
         return False
 
     @property
     def label_columns(self) -> tuple[str, ...]:
-        """Which of the experts' outputs and features go into fragments."""
+        """The columns of experts' labels (outputs, features) that fragments get."""
         return ()
 
     # -- checks --------------------------------------------------------------------------------------------
 
     def known_keys(self) -> set[str]:
-        """Keys that a dict or a file may have, and that a message about an unknown one may name."""
+        """The keys that a dict or a file may have."""
         return {_BATCH_SIZE, *(key for key in vars(self) if not key.startswith("_"))}
 
+    @override
     def update_from_dict(self, config_dict: Mapping[str, Any]) -> Self:
-        """As RLlib's, but an unknown key is an error, and `tasks` sets up the modules too."""
+        """Takes settings from a dict; an unknown key is an error, and `tasks` sets up the modules too."""
         for key in config_dict:
             if self._translate_special_keys(key, warn_deprecated=False) not in {*vars(self), *_SPECIAL_KEYS}:
                 raise self._unknown_key(key)
@@ -468,11 +473,12 @@ class MultiTaskConfig(AlgorithmConfig):
             self._map_tasks()
         return self
 
+    @override
     def validate(self) -> None:
         """Checks every value before anything starts.
 
         Raises:
-            DistillError: What is wrong, the value, what is allowed.
+            DistillError: A value is wrong, or values exclude each other.
         """
         _ = self.task_set  # raises what is wrong with the tasks
         check_values(self)
@@ -494,8 +500,9 @@ class MultiTaskConfig(AlgorithmConfig):
         log_once(f"{self.algo_class.__name__}_on_new_api_stack")  # RLlib's warning that this is the new stack
         super().validate()
 
+    @override
     def _validate_new_api_stack_settings(self) -> None:
-        """RLlib's, which knows learning rates by env steps only; ours is checked already."""
+        """Hides our learning rate, which may be by progress and is checked already, from RLlib's check."""
         lr, self.lr = self.lr, value_at(self.lr, Elapsed())
         try:
             super()._validate_new_api_stack_settings()
@@ -512,7 +519,7 @@ class MultiTaskConfig(AlgorithmConfig):
         )
 
     def check_draws(self) -> None:
-        """Raises DistillError unless actions are drawn: greedy ones never show what others are worth."""
+        """Raises DistillError if training is greedy, which would never show what other actions are worth."""
         check_bool("explore", self.explore)
         if not self.explore and not self.in_evaluation:
             raise DistillError(
@@ -521,11 +528,11 @@ class MultiTaskConfig(AlgorithmConfig):
             )
 
     def check_unchanged(self, names: Iterable[str], why: str) -> None:
-        """Raises DistillError if a setting that has no effect has another value than by default.
+        """Raises DistillError if a setting that has no effect here differs from its default.
 
         Args:
-            names: Of the settings.
-            why: It has none, as the end of "n_step is 3, ...".
+            names: Names of the settings.
+            why: Why they have none, as the end of the message "n_step is 3, ...".
         """
         default = type(self)()
         for name in names:
@@ -534,7 +541,7 @@ class MultiTaskConfig(AlgorithmConfig):
                 raise DistillError(f"{name} is {value!r}, {why}: remove it.")
 
     def _check_unused(self) -> None:
-        """RLlib's ways of saying what has a setting of ours."""
+        """Raises DistillError if a setting of RLlib's is set in whose place there is one of ours."""
         if self._model_config:
             raise DistillError(
                 f"model_config is {self._model_config!r}; our networks are described by network: leave "

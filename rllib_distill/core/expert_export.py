@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from typing_extensions import override
 
 from rllib_distill.core.algorithm import MultiTaskAlgorithm
 from rllib_distill.errors import DistillError
@@ -27,14 +28,14 @@ _RECIPE = (
     "optimizer",
     "seed",
 )
-"""Settings that an expert's file tells, as far as the algorithm has them."""
+"""Settings that an expert's file records, where the algorithm has them."""
 
 
 class ExpertExport(MultiTaskAlgorithm):
     """Base of algorithms that make experts."""
 
     expert_kind: Literal["q_values", "logits"] = "q_values"
-    """What the experts' networks say."""
+    """Kind of the outputs of the experts' networks."""
 
     @property
     def learned_experts(self) -> Mapping[str, str]:
@@ -45,7 +46,7 @@ class ExpertExport(MultiTaskAlgorithm):
         """Writes every task's network as an expert file.
 
         Args:
-            folder: Made if missing; holds `<task>.safetensors` and `<task>.json` afterwards.
+            folder: Made if it is missing; gets `<task>.safetensors` and `<task>.json` of every task.
             made_by: What to note about how they were made, besides the algorithm's own settings.
 
         Returns:
@@ -75,8 +76,9 @@ class ExpertExport(MultiTaskAlgorithm):
             Expert(info, _network_state(weights[module_id])).save(paths[task])
         return paths
 
+    @override
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
-        """RLlib's checkpoint with what is stored, and each task's own network as an expert in `experts`."""
+        """Writes a checkpoint, with each task's own network as an expert file in its folder `experts`."""
         saved = super().save_to_path(path, **kwargs)
         if self.learned_experts:
             self.export_experts(Path(saved) / "experts")
@@ -92,7 +94,7 @@ class ExpertExport(MultiTaskAlgorithm):
 
 
 def _network_state(module_state: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The network's weights, without those of its values: experts have none."""
+    """The network's weights without its value head, which experts do not have."""
     prefix = "network."
     return {
         name.removeprefix(prefix): torch.as_tensor(value)

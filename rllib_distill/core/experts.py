@@ -1,4 +1,4 @@
-"""Algorithms that imitate experts: their settings, who acts, how students compare."""
+"""Algorithms that imitate experts: their settings, who acts, and how students compare with experts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -13,6 +13,7 @@ from ray.rllib.utils.metrics import (
     EPISODE_AGENT_RETURN_MEAN,
     EPISODE_MODULE_RETURN_MEAN,
 )
+from typing_extensions import override
 
 from rllib_distill.core.algorithm import MultiTaskAlgorithm
 from rllib_distill.core.config import MultiTaskConfig
@@ -47,7 +48,7 @@ _FORMS = (
 
 
 def expert_share(behaviour: Behaviour, elapsed: Elapsed) -> float:
-    """Share of the episodes that experts act, in [0, 1].
+    """Share of the episodes in which experts act, in [0, 1].
 
     With `initial` 1, the exponential schedule is DAgger's beta = p^k (Ross et al., 2011), by env steps or
     progress instead of rounds.
@@ -62,14 +63,14 @@ def expert_share(behaviour: Behaviour, elapsed: Elapsed) -> float:
 
 
 def highest_share(behaviour: Behaviour) -> float:
-    """The most that `expert_share` ever is."""
+    """The highest value of `expert_share` in a run."""
     if isinstance(behaviour, list | tuple):
         return float(max(share for _, share in behaviour))
     return expert_share(behaviour, Elapsed())
 
 
 def last_share(behaviour: Behaviour) -> float:
-    """What `expert_share` is in the end."""
+    """The value of `expert_share` at the end of a run."""
     if isinstance(behaviour, Mapping):
         return 0.0
     return (
@@ -78,7 +79,7 @@ def last_share(behaviour: Behaviour) -> float:
 
 
 def check_behaviour(behaviour: Any) -> None:
-    """Raises DistillError unless `expert_share` understands it and stays in [0, 1]."""
+    """Raises DistillError unless `behaviour` is one that `expert_share` takes, with shares in [0, 1]."""
     if isinstance(behaviour, str):
         if behaviour not in _SHARES:
             raise DistillError(f"behaviour is {behaviour!r}; it must be {_FORMS}.")
@@ -105,14 +106,14 @@ STUDENT = "student"
 
 
 class ExpertsMixin(MultiTaskConfig):
-    """Gives a config experts, and one student, module id `student`, that all tasks are mapped to."""
+    """Gives a config experts, and one student for all tasks, whose module id is `student`."""
 
     per_task_settings = ("tau",)
 
     def __init__(self, algo_class: type | None = None):
         """Sets the defaults."""
         super().__init__(algo_class=algo_class)
-        self.expert_paths: Any = {}  # `experts` in YAML, where no method has that name
+        self.expert_paths: Any = {}  # the key `experts` of files, which is a method's name here
         self.behaviour: Behaviour = "student"
         self.tau: Coefficient = 1.0
 
@@ -123,11 +124,10 @@ class ExpertsMixin(MultiTaskConfig):
 
         Args:
             experts: Task name -> path of its expert's `.safetensors` file, one for every task.
-            behaviour: Who acts: `student` (Actor-Mimic's choice, which visits the states that the student
-                gets itself into), `expert` (Policy Distillation's), or the share of episodes that experts
-                act, from begin to end: a schedule (see `training`), or `{"type": "exponential",
-                "initial": 1.0, "half_life": env steps or share of the run}` (DAgger's betas).
-                Evaluation is always the student's.
+            behaviour: Who acts: `student` (as in Actor-Mimic: it visits the states that the student gets
+                itself into), `expert` (as in Policy Distillation), or the share of whole episodes in which
+                experts act: a schedule (see `training`), or `{"type": "exponential", "initial": 1.0,
+                "half_life": env steps or share of the run}` (as in DAgger). In evaluation the student acts.
 
         Returns:
             This config.
@@ -135,19 +135,23 @@ class ExpertsMixin(MultiTaskConfig):
         return self._set_given({"expert_paths": experts, "behaviour": behaviour})
 
     @staticmethod
+    @override
     def _translate_special_keys(key: str, warn_deprecated: bool = True) -> str:
         if key == "experts":
             return "expert_paths"
         return str(MultiTaskConfig._translate_special_keys(key, warn_deprecated=warn_deprecated))
 
+    @override
     def known_keys(self) -> set[str]:
-        """`experts` is a key of dicts and files."""
+        """Adds `experts`, the key of dicts and files."""
         return super().known_keys() | {"experts"}
 
+    @override
     def load_experts(self) -> ExpertBank:
-        """Loads every expert, strictly."""
+        """Loads every task's expert; raises DistillError if one is missing or does not fit."""
         return ExpertBank.load(self.expert_paths, self.task_set)
 
+    @override
     def make_behaviour(
         self,
         modules: Any,
@@ -157,7 +161,7 @@ class ExpertsMixin(MultiTaskConfig):
         expert_share: Callable[[], float],
         rng: np.random.Generator,
     ) -> Actor:
-        """Expert and student by turns, as `behaviour` says; the student alone where no expert ever acts."""
+        """Lets expert and student act by turns, as `behaviour` says, or the student alone."""
         student = super().make_behaviour(modules, experts, device=device, expert_share=expert_share, rng=rng)
         if highest_share(self.behaviour) == 0 or self.in_evaluation:
             return student
@@ -166,24 +170,25 @@ class ExpertsMixin(MultiTaskConfig):
     def _expert_actor(self, modules: Any, experts: Any, device: torch.device) -> Actor:
         return ExpertActor(experts, self.label_columns)
 
+    @override
     def make_labels(self, experts: Any) -> ExpertLabels | None:
-        """The experts' labels, where env runners have the experts."""
         return ExpertLabels(experts, self.label_columns) if self.label_columns else None
 
+    @override
     def expert_share_at(self, env_steps: int, progress: float) -> float:
-        """Share of the training episodes that experts act, by `behaviour`."""
         return expert_share(self.behaviour, Elapsed(env_steps, progress))
 
     @property
+    @override
     def schedules(self) -> dict[str, Any]:
-        """Behaviour may be one, too; of an exponential one, its half-life is a position."""
+        """Adds `behaviour`; an exponential one is by env steps or by shares as its half-life is."""
         behaviour = self.behaviour
         if isinstance(behaviour, Mapping):
             behaviour = [[behaviour.get("half_life", 0), 0.0]]
         return {**super().schedules, "behaviour": behaviour}
 
     def tau_of(self, task: str) -> float:
-        """The task's temperature."""
+        """Temperature tau of a task."""
         return coefficient_of(self.tau, task)
 
     @property
@@ -192,12 +197,14 @@ class ExpertsMixin(MultiTaskConfig):
         return False
 
     @property
+    @override
     def label_columns(self) -> tuple[str, ...]:
-        """Outputs always; features, which are many, where the loss reads them."""
+        """The outputs and, where the loss reads them, the features, which take much more space."""
         return (EXPERT_OUTPUTS, EXPERT_FEATURES) if self.wants_expert_features else (EXPERT_OUTPUTS,)
 
+    @override
     def validate(self) -> None:
-        """Checks every value and loads every expert, before anything starts."""
+        """Checks every value, and that every expert can be loaded."""
         check_behaviour(self.behaviour)
         check_coefficient("tau", self.tau, self.task_set, above=0)
         if isinstance(self.expert_paths, Mapping):
@@ -206,9 +213,10 @@ class ExpertsMixin(MultiTaskConfig):
         self.check_experts()
 
     def check_experts(self) -> None:
-        """Raises what is wrong with the experts."""
+        """Raises DistillError unless every expert can be loaded."""
         self.load_experts()
 
+    @override
     def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
         return dict.fromkeys(tasks, STUDENT)
 
@@ -217,24 +225,25 @@ STUDENT_EXPERT_RATIO = "student_expert_ratio"
 
 
 class StudentAlgorithm(MultiTaskAlgorithm):
-    """Compares its student with the experts in every evaluation."""
+    """Base of algorithms with a student, which every evaluation compares with the experts."""
 
     config: ExpertsMixin
 
     @cached_property
     def returns_of_files(self) -> dict[str, float]:
-        """Task -> the mean return that its expert's file tells, as far as it is known."""
+        """Task -> its expert's mean return, where the expert's file tells it."""
         infos = {task: expert.info for task, expert in self.config.load_experts().items()}
         return {
             task: float(info.expected_return["mean"]) for task, info in infos.items() if info.expected_return
         }
 
+    @override
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's, with `student_expert_ratio/<task>`: student's / expert's mean return.
+        """Adds `student_expert_ratio/<task>`, the student's mean return divided by the expert's.
 
-        A plain ratio, negative while the student's score is (Pong): follow it, but don't average it over
-        tasks; `rllib evaluate` knows random play's score and compares with that. An expert whose return is
-        unknown, or not above 0, has no ratio: it would be the higher the worse the student is.
+        It is negative while the student's return is (as in Pong), so don't average it over tasks; `rllib
+        evaluate` compares with random play too. An expert whose return is unknown, or not above 0, has no
+        ratio: it would grow as the student gets worse.
         """
         results = super().evaluate(*args, **kwargs)
         played = results.setdefault(ENV_RUNNER_RESULTS, {})

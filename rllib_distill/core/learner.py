@@ -1,4 +1,4 @@
-"""The learner that keeps what env runners sampled and makes several minibatches of it per call."""
+"""Base of our learners: it stores what env runners sampled and makes several gradient steps per update."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +18,7 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_TRAINED,
     NUM_ENV_STEPS_TRAINED_LIFETIME,
 )
+from typing_extensions import override
 
 from rllib_distill.core.optimizers import (
     average_gradients,
@@ -34,12 +35,12 @@ logger = logging.getLogger(__name__)
 
 
 def rank_of(runner: int, turn: int, num_learners: int, num_env_runners: int) -> int:
-    """The learner that gets a runner's samples: always the same, or in turn where learners are more."""
+    """The rank that gets a runner's samples: always the same, or in turn if there are more learners."""
     return (runner if num_env_runners >= num_learners else turn) % num_learners
 
 
 def num_sources(rank: int, num_learners: int, num_env_runners: int) -> int:
-    """How many runners' samples a learner gets by `rank_of`; a local runner is one."""
+    """How many runners' samples a learner gets by `rank_of`; a local runner counts as one."""
     if num_env_runners < num_learners:
         return max(1, num_env_runners)
     return sum(runner % num_learners == rank for runner in range(1, num_env_runners + 1))
@@ -53,21 +54,24 @@ class FragmentData(TrainingData):
         super().__init__()
         self.samples = list(samples)
 
+    @override
     def validate(self) -> None:
-        """Any number of samples is fine, none too."""
+        """Accepts any number of samples, none included."""
 
+    @override
     def solve_refs(self) -> None:
-        """Left to `fragments`, which runs where the fragments are wanted."""
+        """Leaves references to `fragments`, which is called where the fragments are needed."""
 
+    @override
     def shard(self, num_shards: int, len_lookback_buffer: int | None = None, **_: Any) -> list[Any]:
-        """One `FragmentData` per rank, in RLlib's form."""
+        """Splits into one `FragmentData` per rank, in RLlib's form."""
         return [
             (FragmentData([(rank, sample) for rank, sample in self.samples if rank == shard]), {})
             for shard in range(num_shards)
         ]
 
     def fragments(self) -> Iterator[Fragment]:
-        """The fragments themselves; a sample that died with its runner is left out and logged."""
+        """Fetches the fragments; a sample that was lost with its runner is left out and logged."""
         for _, sample in self.samples:
             try:
                 yield from ray.get(sample) if isinstance(sample, ray.ObjectRef) else sample
@@ -79,7 +83,7 @@ class FragmentData(TrainingData):
 
 NUM_UPDATES = "num_updates_lifetime"
 PROGRESS = "progress"
-"""Key of the counters that an update is told: the share of the run that is done."""
+"""Key of an update's `timesteps`: the share of the run that is done."""
 
 MODULE_STATE_AFTER_UPDATE = "_rl_module_state_after_update"  # RLlib's key, where it has no constant
 
@@ -88,7 +92,7 @@ class Store(Protocol):
     """What keeps fragments until they are learned from."""
 
     def __len__(self) -> int:
-        """How much there is."""
+        """How much is stored."""
 
     def add(self, fragment: Fragment) -> None:
         """Keeps a fragment."""
@@ -100,7 +104,7 @@ class Loss:
 
     Attributes:
         total: The scalar to descend.
-        components: Name -> `(N, T, B)`: the loss's parts and what else is worth knowing, for the metrics.
+        components: Name -> `(N, T, B)`: the loss's parts and other values for the metrics.
     """
 
     total: torch.Tensor
@@ -108,7 +112,7 @@ class Loss:
 
     @classmethod
     def of_rows(cls, batch: Batch, per_row: torch.Tensor, components: Mapping[str, torch.Tensor]) -> Self:
-        """The mean over tasks of their means over the rows that count, of `(N, T, B)` losses."""
+        """Averages losses `(N, T, B)` over the rows of each task that count, then over tasks."""
         return cls(batch.mean(per_row).mean(), components)
 
 
@@ -121,11 +125,12 @@ class MultiTaskLearner(TorchLearner):
 
     store: Store
 
+    @override
     def build(self) -> None:
-        """Builds modules and optimizers (RLlib), then the store and equal weights on all ranks.
+        """Builds RLlib's modules and optimizers, then the store and equal weights on all ranks.
 
-        Then target networks, which no optimizer may see. Last, `torch_compile_learner` compiles all networks:
-        RLlib's own attempt at it passes over the modules of a MultiRLModule.
+        Target networks, which no optimizer may see, follow, and at last networks are compiled if
+        `torch_compile_learner` is set: RLlib passes over the modules of a MultiRLModule.
         """
         super().build()
         config, num_learners = self.config, max(1, self.config.num_learners)
@@ -145,14 +150,14 @@ class MultiTaskLearner(TorchLearner):
                 module.compile(self._torch_compile_cfg)
 
     def set_first_weights(self) -> None:
-        """Changes what modules start from, before ranks and target networks copy it: nothing here."""
+        """Changes the modules' first weights before they are copied; here it does nothing."""
 
     def make_store(self, num_env_runners: int) -> Store:
-        """What keeps fragments of so many env runners until they are learned from."""
+        """Makes what keeps fragments of this many env runners until they are learned from."""
         raise NotImplementedError
 
     def draw_minibatch(self) -> Any:
-        """What the next gradient step learns from; None where this rank has nothing."""
+        """Draws what the next gradient step learns from; None if this rank has nothing."""
         raise NotImplementedError
 
     @property
@@ -162,16 +167,17 @@ class MultiTaskLearner(TorchLearner):
 
     @property
     def rows_per_minibatch(self) -> int:
-        """Rows of all tasks together."""
+        """Rows of a minibatch, all tasks together."""
         return int(self.config.train_batch_size_per_learner)
 
     @property
     def minibatch_weight(self) -> float:
-        """What this rank's minibatch counts beside the other ranks'; the same where all have as many rows."""
+        """Weight of this rank's minibatch among all ranks'."""
         return 1.0
 
     # -- updating ------------------------------------------------------------------------------------------
 
+    @override
     def update(
         self,
         *,
@@ -185,7 +191,7 @@ class MultiTaskLearner(TorchLearner):
 
         Args:
             training_data: New fragments; None stores nothing.
-            timesteps: RLlib's counters, and `PROGRESS`: for learning rate schedules.
+            timesteps: RLlib's counters and `PROGRESS`, for learning rate schedules.
             num_minibatches: How many gradient steps; 0 while replay buffers fill.
             return_state: Whether the result carries the modules' weights.
 
@@ -219,20 +225,22 @@ class MultiTaskLearner(TorchLearner):
         self._log(losses, num_minibatches)
 
     def after_minibatch(self) -> None:
-        """Called after every gradient step; `num_updates` counts it already."""
+        """Is called after every gradient step, which `num_updates` then counts already."""
 
+    @override
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: Batch, fwd_out: Any
     ) -> torch.Tensor:
-        """The loss of `loss_of_module`, whose components are logged."""
+        """Computes `loss_of_module`, and keeps its components for the metrics."""
         loss = self.loss_of_module(module_id, config, batch, fwd_out)
         self.keep_metrics(module_id, batch, loss.components)
         return loss.total
 
     def loss_of_module(self, module_id: str, config: Any, batch: Batch, outputs: Any) -> Loss:
-        """A module's loss on its batch, given its outputs; override it, or `compute_losses`."""
+        """Computes a module's loss from its batch and outputs; override it, or `compute_losses`."""
         raise NotImplementedError(f"{type(self).__name__} computes all modules' losses together.")
 
+    @override
     def _uncompiled_update(self, batch: Any, **_: Any) -> tuple[Any, Any, Any]:
         losses: Mapping[str, torch.Tensor] = {}
         if batch is not None:  # else this rank has none, and follows the others
@@ -243,11 +251,11 @@ class MultiTaskLearner(TorchLearner):
     def take_step(
         self, losses: Mapping[str, torch.Tensor], *, module_ids: Iterable[str] | None = None
     ) -> None:
-        """One step down the gradient of the sum of some modules' losses.
+        """Makes one step down the gradient of the sum of some modules' losses.
 
         Args:
-            losses: Module id -> its loss; none where this rank had no minibatch.
-            module_ids: Whose parameters the losses are about, the same on every rank; None: of all modules.
+            losses: Module id -> its loss; empty if this rank had no minibatch.
+            module_ids: The modules that the step moves, the same on every rank; None for all.
         """
         gradients = self.compute_gradients(losses)
         if self.config.num_learners > 1:
@@ -255,15 +263,16 @@ class MultiTaskLearner(TorchLearner):
             if module_ids is not None:
                 modules = [self.module[module_id] for module_id in module_ids]
                 references = [self.get_param_ref(p) for m in modules for p in self.get_parameters(m)]
-                # Target networks' parameters are the modules', too, but no optimizer's.
+                # Modules have target networks' parameters too, which no optimizer has.
                 parameters = {key: self._params[key] for key in references if key in self._params}
             if not average_gradients(parameters.values(), weight=self.minibatch_weight if losses else 0.0):
                 return
             gradients = {reference: parameter.grad for reference, parameter in parameters.items()}
         self.apply_gradients(self.postprocess_gradients(gradients))
 
+    @override
     def postprocess_gradients(self, gradients_dict: dict[Any, Any]) -> dict[Any, Any]:
-        """RLlib's clipping and logging, where the config asks for any."""
+        """Clips and logs gradients as RLlib does, if the config asks for it."""
         config = self.config
         of_modules = config.algorithm_config_overrides_per_module  # one of them may clip
         if config.grad_clip is None and not config.log_gradients and not of_modules:
@@ -271,6 +280,7 @@ class MultiTaskLearner(TorchLearner):
         result: dict[Any, Any] = super().postprocess_gradients(gradients_dict)
         return result
 
+    @override
     def apply_gradients(self, gradients_dict: dict[Any, Any]) -> None:
         """Steps every optimizer; `update` checks the loss once per call, not each gradient as RLlib does."""
         for reference, gradient in gradients_dict.items():
@@ -280,8 +290,9 @@ class MultiTaskLearner(TorchLearner):
             if self.num_updates % 100 == 0:
                 zero_tiny_moments(optimizer)
 
+    @override
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """The optimizer that the config names; RLlib's own schedules don't know of progress."""
+        """Makes the optimizer that the config names, without RLlib's schedules, which know no progress."""
         parameters = self.get_parameters(self.module[module_id])
         optimizer = make_optimizer(config.optimizer, parameters, lr=value_at(config.lr, Elapsed()))
         self.register_optimizer(module_id=module_id, optimizer=optimizer, params=parameters)
@@ -292,8 +303,9 @@ class MultiTaskLearner(TorchLearner):
             for _, optimizer in self.get_optimizers_for_module(module_id):
                 self._set_optimizer_lr(optimizer, lr)
 
+    @override
     def _make_modules_ddp_if_necessary(self) -> None:
-        """Never: `average_gradients` does its work."""
+        """Wraps no module: `average_gradients` does that work."""
 
     # -- metrics -------------------------------------------------------------------------------------------
 
@@ -323,13 +335,14 @@ class MultiTaskLearner(TorchLearner):
 
     # -- checkpoints ---------------------------------------------------------------------------------------
 
+    @override
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's state and the update counter; what is stored is saved by `save_store`."""
+        """RLlib's state and the update counter; `save_store` saves what is stored."""
         state: dict[str, Any] = super().get_state(*args, **kwargs)
         return {**state, NUM_UPDATES: self.num_updates}
 
+    @override
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Restores what `get_state` gave."""
         self._weights_seq_no = 0  # else RLlib keeps its weights where an older checkpoint is restored
         super().set_state(state)
         for optimizer in self._named_optimizers.values():
@@ -337,7 +350,7 @@ class MultiTaskLearner(TorchLearner):
         self.num_updates = state.get(NUM_UPDATES, self.num_updates)
 
     def save_store(self, folder: Path) -> None:
-        """Writes what a checkpoint keeps of this rank's store: nothing here."""
+        """Writes what a checkpoint keeps of this rank's store; here it writes nothing."""
 
     def load_store(self, folder: Path) -> None:
         """Reads what `save_store` wrote."""

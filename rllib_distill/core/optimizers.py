@@ -1,4 +1,4 @@
-"""Optimizers by name, what gradient steps are made with, and how several learners share them."""
+"""Optimizers by name, checks of their settings, and gradients that several learners share."""
 
 from collections.abc import Collection, Iterable, Mapping
 from inspect import signature
@@ -106,7 +106,7 @@ def check_optimizer(config: Any) -> None:
 def make_optimizer(
     config: Mapping[str, Any], parameters: Iterable[torch.nn.Parameter], lr: float
 ) -> torch.optim.Optimizer:
-    """The optimizer that a checked `config` describes, with the learning rate to begin with."""
+    """Makes the optimizer that a checked `config` describes, with its first learning rate."""
     options = dict(config)
     optimizer_class, defaults = _OPTIMIZERS[options.pop("type")]
     optimizer = optimizer_class(parameters, **{"lr": lr, **defaults, **options})
@@ -126,7 +126,7 @@ def _count_in_versions(optimizer: torch.optim.Optimizer, *_: Any) -> None:
 
 
 def check_gradient_steps(lr: Any, optimizer: Any, grad_clip: Any, grad_clip_by: Any) -> None:
-    """Raises DistillError unless gradients can be clipped, and steps taken, as these settings say."""
+    """Raises DistillError unless all settings of gradient steps are right."""
     check_schedule("lr", lr, least=0)
     check_optimizer(optimizer)
     if grad_clip is not None:
@@ -146,8 +146,8 @@ def check_module_overrides(
 
     Args:
         overrides: Module id -> setting -> value.
-        modules: Ids of the modules there are.
-        own_settings: Those of `check_gradient_steps`, with the values for modules without overrides.
+        modules: Ids of all modules.
+        own_settings: Arguments of `check_gradient_steps` for modules without overrides.
         of_losses: Settings of losses that modules may have of their own.
         per_task: Settings that take a value per task instead.
     """

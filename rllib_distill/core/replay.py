@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from ray.rllib.utils.from_config import NotProvided
+from typing_extensions import override
 
 from rllib_distill.core.config import MultiTaskConfig, check_counts
 from rllib_distill.core.learner import MultiTaskLearner
@@ -12,22 +13,23 @@ from rllib_distill.replay import Batch, Minibatches, OneTaskAtATime, ReplayBuffe
 
 
 class ReplayConfig(MultiTaskConfig):
-    """Base of the configs of replay-based algorithms; minibatches have equal shares of their tasks."""
+    """Base of the configs of algorithms with replay; tasks have equal shares of a minibatch."""
 
     rows_per_task = 32
-    """Share of each task in a minibatch where `train_batch_size_per_learner` is not given."""
+    """Rows of each task in a minibatch where `train_batch_size_per_learner` is not given."""
 
     def __init__(self, algo_class: type | None = None):
         """Sets the defaults."""
         super().__init__(algo_class=algo_class)
-        self.train_batch_size_per_learner: int | None = None  # `rows_per_task` of each task in it
+        self.train_batch_size_per_learner: int | None = None  # None: `rows_per_task` of each task
         self.one_task_per_minibatch = False
         self.replay_capacity = 100_000  # transitions per task
         self.training_intensity = 2.0  # sampled rows per env step
         self.num_steps_sampled_before_learning_starts = 1_000
-        self.sequence_length: int | None = None  # `rollout_fragment_length`
+        self.sequence_length: int | None = None  # None: `rollout_fragment_length`
         self.burn_in_len = 0
 
+    @override
     def training(
         self,
         *,
@@ -43,22 +45,22 @@ class ReplayConfig(MultiTaskConfig):
         """Sets the training related configuration.
 
         Args:
-            heads: Of a network of several tasks: one `shared` output layer for the union of their actions,
-                with those that a task lacks masked (default; Actor-Mimic's), or one `per_task` with its own
-                actions, picked by the task's name (Policy Distillation's). The network option `controller`
-                gives each head a hidden layer.
-            one_task_per_minibatch: Whether a minibatch of such a network comes from one task, drawn anew each
-                time, or has an equal share of each (default).
+            heads: Output layers of a network of several tasks: one `shared` layer for the union of their
+                actions, with those that a task lacks masked (default, as in Actor-Mimic), or one `per_task`
+                for its own actions (as in Policy Distillation). The network option `controller` gives each
+                head a hidden layer.
+            one_task_per_minibatch: Whether all rows of a minibatch come from one task, drawn anew each
+                time; by default each task has an equal share.
             replay_capacity: Transitions per task in all learners' replay buffers together (default 100,000).
-            training_intensity: Rows trained on per env step sampled (default 2), as RLlib has it. More
-                learns more from each step and takes longer per step; DQN has 8, its 32 rows every 4 steps.
+            training_intensity: Rows trained on per env step sampled (default 2). More rows learn more from
+                each step and take longer; DQN's 32 rows every 4 steps are an intensity of 8.
             num_steps_sampled_before_learning_starts: Env steps of every task that all learners' replay
                 buffers together must hold before the first update (default 1,000).
-            sequence_length: Rows of a replayed sequence, where a network is recurrent; None (default): as
+            sequence_length: Rows of a replayed sequence, where a network is recurrent; None (default) is as
                 many as a fragment has, `rollout_fragment_length`. Sequences begin where fragments do, with
-                the state that the network had when it acted there.
-            burn_in_len: How many rows at a sequence's beginning only warm up the state (default 0), which is
-                another by now than the stored one (Kapturowski et al., 2019).
+                the recurrent state that the network had when it acted there.
+            burn_in_len: Rows at a sequence's beginning that only warm up the recurrent state (default 0), as
+                the stored one is of older weights (Kapturowski et al., 2019).
             kwargs: See `MultiTaskConfig.training`. `train_batch_size_per_learner` counts the rows of one
                 minibatch of one learner, all tasks together (default: 32 of each).
 
@@ -80,17 +82,17 @@ class ReplayConfig(MultiTaskConfig):
 
     @property
     def minibatch_is_of_one_task(self) -> bool:
-        """Whether all rows of a minibatch are of one task; modules of one task each draw side by side."""
+        """Whether all rows of a minibatch are of one task, where a module has several."""
         return self.one_task_per_minibatch and len(self.policies) < len(self.tasks)
 
     @property
     def draws_sequences(self) -> bool:
-        """Whether minibatches consist of sequences: rows would not do for a recurrent network."""
+        """Whether minibatches consist of sequences, which recurrent networks need."""
         return self.is_recurrent
 
     @property
     def sequences(self) -> Sequences | None:
-        """How they are drawn; None: minibatches consist of rows."""
+        """How sequences are drawn; None where minibatches consist of rows."""
         if not self.draws_sequences:
             return None
         length = self.sequence_length
@@ -99,16 +101,12 @@ class ReplayConfig(MultiTaskConfig):
         return Sequences(length, self.burn_in_len)
 
     def draws_per_task(self, num_tasks: int) -> int:
-        """Rows, or sequences, of each task in a minibatch of so many tasks."""
+        """Rows, or sequences, of each task in a minibatch of `num_tasks` tasks."""
         rows = int(self.train_batch_size_per_learner or 0) // num_tasks
         return rows if self.sequences is None else rows // self.sequences.length
 
+    @override
     def validate(self) -> None:
-        """Checks every value before anything starts.
-
-        Raises:
-            DistillError: What is wrong, the value, what is allowed.
-        """
         if self.learns_on_policy:  # nothing is replayed
             super().validate()
             return
@@ -132,13 +130,13 @@ class ReplayConfig(MultiTaskConfig):
             self._check_sequences()
 
     def _default_rows(self) -> int:
-        """Of one task in a minibatch, in whole sequences where it consists of such."""
+        """Default number of rows of each task in a minibatch, in whole sequences where these are drawn."""
         if self.sequences is None:
             return self.rows_per_task
         return max(1, round(self.rows_per_task / self.sequences.length)) * self.sequences.length
 
     def _check_sizes(self) -> None:
-        """Counts fit each other."""
+        """Raises DistillError unless counts fit each other."""
         batch_size, num_tasks = int(self.train_batch_size_per_learner or 0), len(self.tasks)
         if batch_size % num_tasks and not self.minibatch_is_of_one_task:
             raise DistillError(
@@ -155,7 +153,7 @@ class ReplayConfig(MultiTaskConfig):
             )
 
     def _check_sequences(self) -> None:
-        """Minibatches hold whole sequences."""
+        """Raises DistillError unless minibatches can hold whole sequences, and the buffer enough of them."""
         sequences = self.sequences
         if sequences is None:
             for name, default in (("sequence_length", None), ("burn_in_len", 0)):
@@ -181,7 +179,7 @@ class ReplayConfig(MultiTaskConfig):
             )
 
     def _rows_of_sequences(self, length: int) -> int:
-        """Rows of a ring in which there always is a sequence: they start where fragments do."""
+        """Rows that a ring needs so that it always holds a sequence, which starts where a fragment does."""
         fragment = int(self.get_rollout_fragment_length())
         num_fragments = -(-length // fragment)
         # Between fragments there may be gaps, which take rows too.
@@ -189,7 +187,7 @@ class ReplayConfig(MultiTaskConfig):
 
     @property
     def _num_rings(self) -> int:
-        """Into how many rings all learners together divide `replay_capacity`."""
+        """The number of rings into which all learners together divide `replay_capacity`."""
         num_learners, num_env_runners = max(1, self.num_learners), max(1, self.num_env_runners)
         of_learner = num_env_runners
         if num_env_runners >= num_learners:
@@ -198,17 +196,18 @@ class ReplayConfig(MultiTaskConfig):
 
 
 class ReplayLearner(MultiTaskLearner):
-    """Override `loss_of_module` (or `compute_losses`) and say which `columns` it reads.
+    """Learns from minibatches that are drawn from this rank's shard of the replay buffer.
 
-    New fragments go into this rank's shard of the replay buffer. Metrics are those of the last minibatch (of
-    the last few where each is of one task).
+    Subclasses override `loss_of_module` (or `compute_losses`) and say which `columns` it reads. Metrics are
+    those of the last minibatch, or of the last few where each is of one task.
     """
 
     store: ReplayBuffer
     columns: tuple[str, ...] = ("observations",)
 
+    @override
     def make_store(self, num_env_runners: int) -> ReplayBuffer:
-        """This rank's shard, and what draws every module's minibatches from it."""
+        """Makes this rank's shard, and what draws every module's minibatches from it."""
         config = self.config
         self.store = ReplayBuffer(
             config.task_set,
@@ -221,20 +220,22 @@ class ReplayLearner(MultiTaskLearner):
         return self.store
 
     def buffer_options(self) -> dict[str, Any]:
-        """What else the replay buffer is made with."""
+        """Further arguments of the replay buffer."""
         return {}
 
     def make_minibatches(self) -> dict[str, Minibatches | OneTaskAtATime]:
-        """What draws minibatches, by module id."""
+        """Makes what draws minibatches, by module id."""
         return {module_id: self._minibatches_of(module_id) for module_id in self.module.keys()}  # no mapping
 
+    @override
     def draw_minibatch(self) -> dict[str, Batch]:
-        """Module id -> its minibatch."""
+        """Draws every module's minibatch: module id -> batch."""
         return {module_id: minibatch.draw() for module_id, minibatch in self.minibatches.items()}
 
     @property
+    @override
     def num_logged_minibatches(self) -> int:
-        """One, or as many as make every task likely to have its turn."""
+        """One, or as many as there are tasks where each minibatch is of one task."""
         return len(self.config.task_set) if self.config.minibatch_is_of_one_task else 1
 
     def columns_of(self, module_id: str) -> tuple[str, ...]:
@@ -243,19 +244,21 @@ class ReplayLearner(MultiTaskLearner):
 
     @property
     def num_transitions(self) -> int:
-        """In this rank's shard, of the task that has the fewest; 0 while no minibatch could be drawn."""
+        """Transitions in this shard of the task that has the fewest; 0 while nothing could be drawn."""
         sequences = self.config.sequences
         if sequences is not None and not self.store.num_sequences(sequences.length):
             return 0
         return len(self.store)
 
+    @override
     def save_store(self, folder: Path) -> None:
         """Writes this rank's shard of the replay buffer."""
         folder.mkdir(parents=True, exist_ok=True)
         self.store.save(self._shard(folder))
 
+    @override
     def load_store(self, folder: Path) -> None:
-        """Reads this rank's shard; a rank that there was none of starts with an empty one."""
+        """Reads this rank's shard; a rank without one in the checkpoint starts with an empty buffer."""
         if self._shard(folder).exists():
             self.store.load(self._shard(folder))
 

@@ -9,7 +9,7 @@ from ray.rllib.core.learner.utils import make_target_network, update_target_netw
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, TargetNetworkAPI
 from ray.rllib.core.rl_module.torch.torch_compile_config import TorchCompileConfig
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
-from ray.rllib.utils.annotations import override
+from typing_extensions import override
 
 from rllib_distill.errors import DistillError
 from rllib_distill.networks import Network, NetworkOutputs, build_network
@@ -26,8 +26,8 @@ def check_same_network(state: Mapping[str, Any], own: Mapping[str, Any], advice:
 
     Args:
         state: Weights from elsewhere.
-        own: The module's.
-        advice: What to do about it, for the message.
+        own: The module's weights.
+        advice: What to do about a difference, for the message.
     """
     shapes, own_shapes = _shapes(state), _shapes(own)
     if shapes == own_shapes:
@@ -57,7 +57,7 @@ def _heads(names: Mapping[str, Any]) -> str:
 
 
 TASKS = "tasks"
-"""Batch key: names of the tasks that rows are of."""
+"""Batch key: names of the rows' tasks."""
 
 IS_FIRST = "is_first"
 """Batch key: which rows begin an episode."""
@@ -73,6 +73,7 @@ class NetworkRLModule(TorchRLModule):
 
     network: Network
 
+    @override
     def setup(self) -> None:
         """Builds `model_config["network"]` for this module's spaces."""
         super().setup()
@@ -85,6 +86,7 @@ class NetworkRLModule(TorchRLModule):
             mixed_precision=config.get("mixed_precision", False),
         )
 
+    @override
     def compile(self, compile_config: TorchCompileConfig) -> None:
         """Compiles the networks in place, at their next forward; names of weights stay what they are.
 
@@ -98,23 +100,27 @@ class NetworkRLModule(TorchRLModule):
                     **compile_config.kwargs,
                 )
 
+    @override
     def train(self, mode: bool = True) -> "NetworkRLModule":
-        """As torch's, but free where nothing changes: RLlib asks before every forward."""
+        """Sets the mode; free where nothing changes, since RLlib calls it before every forward."""
         return self if self.training == mode else super().train(mode)
 
+    @override
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Takes over weights.
 
         Raises:
-            DistillError: They are another network's: RLlib would leave out what does not fit, and play on.
+            DistillError: They are another network's, of which RLlib would leave out what does not fit.
         """
         check_same_network(state, self.state_dict())
         super().set_state(state)
 
+    @override
     def _forward_train(self, batch: Batch, **kwargs: Any) -> NetworkOutputs:
         outputs: NetworkOutputs = self.network(batch.observations, batch.tasks, batch.state, batch.is_first)
         return outputs
 
+    @override
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         return act_with(self.network, batch, self.observation_space.shape)
 
@@ -122,7 +128,7 @@ class NetworkRLModule(TorchRLModule):
 def act_with(
     network: Network, batch: Mapping[str, Any], observation_shape: tuple[int, ...]
 ) -> dict[str, Any]:
-    """What a network says of one step, in RLlib's terms; see `NetworkRLModule`."""
+    """Computes a network's outputs for one step under RLlib's keys; see `NetworkRLModule`."""
     rows = batch[Columns.OBS]
     is_bare = rows.ndim == 1 + len(observation_shape)
     state, tasks = batch.get(Columns.STATE_IN), batch.get(TASKS)
@@ -138,41 +144,39 @@ def act_with(
 
 
 class TargetNetworkRLModule(NetworkRLModule, InferenceOnlyAPI, TargetNetworkAPI):
-    """A network that acts and learns; its target network is a learner's matter."""
+    """A network that acts and learns; it has a target network in learners only."""
 
     target_network: Network
 
-    @override(TargetNetworkAPI)
+    @override
     def make_target_networks(self) -> None:
-        """Copies the network."""
         self.target_network = make_target_network(self.network)
 
-    @override(TargetNetworkAPI)
+    @override
     def get_target_network_pairs(self) -> list[tuple[Any, Any]]:
-        """The network and its target network."""
         return [(self.network, self.target_network)]
 
-    @override(TargetNetworkAPI)
+    @override
     def forward_target(self, batch: dict[str, Any]) -> Any:
-        """Target Q-values `(B, A)` of `batch["obs"]`."""
+        """Computes target Q-values `(B, A)` of `batch["obs"]`."""
         said = act_with(self.target_network, batch, self.observation_space.shape)
         return said[Columns.ACTION_DIST_INPUTS]
 
+    @override
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Takes over weights; where they come without a target network's, it becomes a copy."""
+        """Takes over weights; a target network that has none among them becomes a copy."""
         super().set_state(state)
         for network, target in self.get_target_network_pairs() if hasattr(self, "target_network") else ():
             if not any(name.startswith("target_network.") for name in state):
                 target.load_state_dict(network.state_dict())
 
-    @override(InferenceOnlyAPI)
+    @override
     def get_non_inference_attributes(self) -> list[str]:
-        """The target network learns, and does not act."""
         return ["target_network"]
 
 
 def update_target_networks(modules: Iterable[Any], share: float) -> None:
-    """Moves every target network by `share` of the way to its network; 1: makes it a copy."""
+    """Moves every target network by `share` of the way to its network; 1 makes it a copy."""
     for module in modules:
         pairs = module.get_target_network_pairs() if isinstance(module, TargetNetworkAPI) else ()
         for network, target in pairs:
@@ -180,10 +184,10 @@ def update_target_networks(modules: Iterable[Any], share: float) -> None:
 
 
 def acting_forward(module: Any, **others: Any) -> Any:
-    """How an actor asks an RLModule, or a MultiRLModule that acts for several tasks: see `actors.Forward`.
+    """Makes an `actors.Forward` of an RLModule, or of a MultiRLModule that acts for several tasks.
 
     Args:
-        module: Its `forward_inference` is called.
+        module: The module, whose `forward_inference` is called.
         others: Further entries of the batch.
     """
 

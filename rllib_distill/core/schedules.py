@@ -1,4 +1,4 @@
-"""Settings that are no single number: schedules of env steps or progress, and values of each task."""
+"""Settings that are more than a number: schedules by env steps or progress, and values per task."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from ray.tune.result import TIME_TOTAL_S, TRAINING_ITERATION
 from rllib_distill.errors import DistillError, check_number, nearest
 
 Position = float | str
-"""Of a schedule's point: env steps of all tasks together, or a share of the run such as "50%"."""
+"""Position of a schedule's point: env steps of all tasks together, or a share of the run such as "50%"."""
 
 Schedule = float | Sequence[Sequence[Position]]
 """A number, or points `[position, value]`, all positions of one kind; linear in between."""
@@ -28,10 +28,10 @@ _BY_SHARES = (
 
 
 class Elapsed(NamedTuple):
-    """How far training is.
+    """How far training has come.
 
     Attributes:
-        env_steps: Of all tasks together.
+        env_steps: Env steps of all tasks together.
         progress: The share of the run that is done, from 0 to 1.
     """
 
@@ -68,7 +68,7 @@ def position_value(position: Position) -> float:
 
 
 def check_schedule(name: str, value: Any, *, least: float, most: float | None = None) -> None:
-    """Raises DistillError unless `value` is a number within bounds, or such a schedule."""
+    """Raises DistillError unless `value` is a number within bounds, or a schedule of such numbers."""
     if not isinstance(value, list | tuple):
         check_number(name, value, least=least, most=most)
         return
@@ -105,9 +105,9 @@ def check_position(name: str, position: Any, *, above: float | None = None) -> N
 
 
 def check_stop(stop: Any, by_progress: Sequence[str] = ()) -> None:
-    """Raises DistillError unless `stop` is criteria of Tune's, and counts something where settings need it.
+    """Raises DistillError unless `stop` has known keys, and one that counts something if settings need it.
 
-    Tune never stops at a key that it does not know.
+    Tune would never stop at a key that it does not know.
 
     Args:
         stop: Result key -> value at which the run ends, or None.
@@ -140,7 +140,7 @@ def share_done(stop: Mapping[str, float] | None, count: Callable[[str], float]) 
 
     Args:
         stop: Result key -> value at which the run ends.
-        count: Tells what a counter is at.
+        count: Returns the present value of a key.
 
     Returns:
         From 0 to 1; None if no criterion counts anything.
@@ -153,7 +153,7 @@ Coefficient = float | Mapping[str, float]
 
 
 def coefficient_of(coefficient: Coefficient, task: str) -> float:
-    """A task's own."""
+    """The value of a coefficient for one task."""
     return float(coefficient[task] if isinstance(coefficient, Mapping) else coefficient)
 
 

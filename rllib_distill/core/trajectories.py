@@ -7,6 +7,7 @@ import torch
 from ray.rllib.algorithms.impala.torch.vtrace_torch_v2 import vtrace_torch
 from ray.rllib.utils.from_config import NotProvided
 from torch import Tensor
+from typing_extensions import override
 
 from rllib_distill.core.config import MultiTaskConfig
 from rllib_distill.core.learner import MultiTaskLearner
@@ -26,6 +27,7 @@ class TrajectoryMixin(MultiTaskConfig):
         self.vtrace_clip_rho_threshold = 1.0
         self.vtrace_clip_pg_rho_threshold = 1.0
 
+    @override
     def training(
         self,
         *,
@@ -38,9 +40,10 @@ class TrajectoryMixin(MultiTaskConfig):
 
         Args:
             vf_loss_coeff: Weight of the value functions' loss (default 0.5).
-            vtrace_clip_rho_threshold: At what the importance weights of V-trace's targets are clipped, as in
-                RLlib's IMPALA (default 1).
-            vtrace_clip_pg_rho_threshold: At what those of the policy gradient are (default 1).
+            vtrace_clip_rho_threshold: Upper limit of the importance weights in V-trace's targets (default 1),
+                as in RLlib's IMPALA.
+            vtrace_clip_pg_rho_threshold: Upper limit of the importance weights in the policy gradient
+                (default 1).
             kwargs: See `MultiTaskConfig.training`. A minibatch is all samples that have come from env
                 runners, each of `rollout_fragment_length` rows of `num_envs_per_task` environments of every
                 task.
@@ -57,23 +60,21 @@ class TrajectoryMixin(MultiTaskConfig):
             }
         )
 
+    @override
     def module_spaces(self, module_id: str) -> SharedSpaces:
-        """On trajectories those of all tasks, whatever the module: a batch has all of them side by side."""
+        """On trajectories, the spaces of all tasks for any module: a batch has all tasks side by side."""
         return self.shared_spaces if self.learns_on_policy else super().module_spaces(module_id)
 
+    @override
     def validate(self) -> None:
-        """Checks every value before anything starts."""
         check_number("vf_loss_coeff", self.vf_loss_coeff, least=0)
         check_number("vtrace_clip_rho_threshold", self.vtrace_clip_rho_threshold, above=0)
         check_number("vtrace_clip_pg_rho_threshold", self.vtrace_clip_pg_rho_threshold, above=0)
         super().validate()
 
     def check_batch_size(self) -> None:
-        """Raises DistillError if `train_batch_size_per_learner` is set, which has no effect.
-
-        Not the property of this name, which says what `train_batch_size` does where it is not set.
-        """
-        rows = self._train_batch_size_per_learner
+        """Raises DistillError if `train_batch_size_per_learner` is set, which has no effect."""
+        rows = self._train_batch_size_per_learner  # the property would fall back on `train_batch_size`
         if rows is not None:
             raise DistillError(
                 f"train_batch_size_per_learner is {rows!r}; what is learned from are env runners' whole "
@@ -83,21 +84,23 @@ class TrajectoryMixin(MultiTaskConfig):
 
 
 class TrajectoryLearner(MultiTaskLearner):
-    """One gradient step on all samples that wait, on all networks together.
+    """Makes one gradient step on all samples that wait, on all networks together.
 
-    One step for each sample would make as many of them with what the same old policy played, and the more
-    runners there are, the further each goes in a direction that nobody has tried: entropies collapse.
+    With a step for each sample, many runners would mean many steps on what the same old policy played, each
+    further in a direction that was not tried, until entropies collapse.
     """
 
     store: FragmentQueue
 
+    @override
     def make_store(self, num_env_runners: int) -> FragmentQueue:
-        """Samples wait here for the next step."""
+        """Makes the queue in which samples wait for the next step."""
         self._rows = 0
         return FragmentQueue(tuple(self.config.tasks), self.config.shared_spaces, self._device)
 
+    @override
     def draw_minibatch(self) -> Any:
-        """All samples that wait: module id -> the part of its tasks; None where there are none."""
+        """Takes all samples that wait: module id -> the part of its tasks; None if there are none."""
         batch = self.next_batch()
         if batch is None:
             return None
@@ -105,35 +108,37 @@ class TrajectoryLearner(MultiTaskLearner):
         return {mid: batch.of_tasks(config.tasks_of_module(mid)) for mid in self.module.keys()}  # no mapping
 
     def next_batch(self) -> Batch | None:
-        """All samples that wait, of all tasks together."""
+        """Takes all samples that wait, as one batch of all tasks; None if there are none."""
         batch = self.store.pop_all()
         self._rows = 0 if batch is None else batch.num_rows
         return batch
 
     @property
+    @override
     def rows_per_minibatch(self) -> int:
-        """Of the last one."""
+        """Rows of the last minibatch."""
         return self._rows
 
     @property
+    @override
     def minibatch_weight(self) -> float:
-        """Ranks may have samples of different numbers of runners."""
+        """The number of rows, as ranks may have samples of different numbers of runners."""
         return float(self._rows)
 
 
-Said = TypeVar("Said")
+Outputs = TypeVar("Outputs")
 
 
 def at_final_observations(
-    ask: Callable[[Tensor, tuple[str, ...], Tensor, Tensor], Said], batch: Batch, states: Tensor
-) -> Said | None:
-    """What is said of the last observations of truncated episodes; None where no row has one.
+    ask: Callable[[Tensor, tuple[str, ...], Tensor, Tensor], Outputs], batch: Batch, states: Tensor
+) -> Outputs | None:
+    """A network's outputs for the last observations of truncated episodes; None if there are none.
 
     Args:
         ask: A network, or task policies: takes observations `(N, 1, K, *observation)`, tasks, states
             `(N, K, S)` and is_first `(N, 1, K)`.
         batch: The trajectories.
-        states: After each of their rows, `(N, T + 1, B, S)`.
+        states: Recurrent states after each row, `(N, T + 1, B, S)`.
     """
     if batch.final is None:
         return None
@@ -149,15 +154,15 @@ def taken(values: Tensor, actions: Tensor) -> Tensor:
 
 
 def next_values(batch: Batch, values: Tensor, final_values: Tensor | None) -> Tensor:
-    """The value of what follows each row.
+    """The value of the observation that follows each row.
 
     Args:
         batch: The trajectories.
         values: V of all observations, `(N, T + 1, B)`.
-        final_values: V of the last observations of truncated episodes, `(N, K)`, or None: there are none.
+        final_values: V of the last observations of truncated episodes, `(N, K)`, or None if there are none.
 
     Returns:
-        `(N, T, B)`; where an episode ended in a terminal state, of no meaning.
+        `(N, T, B)`; meaningless where an episode ended in a terminal state.
     """
     following = values[:, 1:]
     if final_values is None or batch.final is None:
@@ -185,21 +190,21 @@ def vtrace(
     Args:
         batch: The trajectories.
         log_probs: log pi_i(a|s) of the policies that learn, `(N, T, B)`.
-        rewards: `(N, T, B)`.
+        rewards: Rewards, `(N, T, B)`.
         values: V of all observations, `(N, T + 1, B)`.
         final_values: As in `next_values`.
         gamma: Discount factor.
-        clip_rho_threshold: Of the importance weights in the targets.
-        clip_pg_rho_threshold: Of those in the advantages.
+        clip_rho_threshold: Upper limit of the importance weights in the targets.
+        clip_pg_rho_threshold: Upper limit of the importance weights in the advantages.
 
     Returns:
-        Both `(N, T, B)`, without gradient; rows that are no transitions have none that mean anything.
+        Both `(N, T, B)`, without gradient; meaningless in rows that are no transitions.
     """
     columns = batch.columns
     with torch.no_grad():
         truncated = columns["truncations"] & ~columns["terminations"]
         following = next_values(batch, values, final_values)
-        # An episode's end cuts the recursion; what a truncated one leaves out joins the last reward.
+        # An episode's end cuts the recursion, so the value after a truncated one joins its last reward.
         rewards = torch.where(truncated, rewards + gamma * following, rewards)
         targets, advantages = vtrace_torch(
             target_action_log_probs=_time_first(log_probs),

@@ -1,4 +1,4 @@
-"""Who acts: networks, experts, chance, or several of them by turns. One protocol for all of them."""
+"""Actors: networks, experts, chance, or several of them by turns, all with one protocol."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from rllib_distill.experts import ExpertBank
 from rllib_distill.replay.fragment import (
@@ -21,12 +22,12 @@ from rllib_distill.tasks import SharedSpaces
 
 
 class Rows(Protocol):
-    """What an actor is shown of one task's B environments; `TaskEnvs` has it all.
+    """What an actor sees of one task's B environments, such as `TaskEnvs`.
 
     Attributes:
         observations: `(B, *observation)`.
-        is_first: `(B,)` bool, the observation begins an episode, as the learner sees episodes.
-        is_reset: `(B,)` bool, the observation is the first since the environment's reset.
+        is_first: `(B,)` bool, whether the observation begins an episode, as learners see episodes.
+        is_reset: `(B,)` bool, whether the observation is the first since the environment's reset.
     """
 
     observations: NDArray[Any]
@@ -39,12 +40,12 @@ State = Mapping[str, Tensor]
 
 
 class Acted(NamedTuple):
-    """What an actor did.
+    """What an actor returns.
 
     Attributes:
         actions: Task -> `(B,)` int64, each task's own actions.
-        state: The states afterwards.
-        columns: Task -> name -> `(B, ...)`: what the actor knows of the rows and of its actions.
+        state: The recurrent states afterwards.
+        columns: Task -> name -> `(B, ...)`: what else it tells of its rows, such as log-probabilities.
     """
 
     actions: dict[str, NDArray[np.int64]]
@@ -56,18 +57,18 @@ class Actor(Protocol):
     """Chooses actions for any of the tasks it acts for."""
 
     def first_state(self, task: str, num_envs: int) -> Tensor:
-        """The state `(num_envs, S)` to begin with, of environments that were just reset."""
+        """The recurrent state `(num_envs, S)` of environments that were just reset."""
 
     def __call__(
         self, rows: Mapping[str, Rows], state: State, epsilon: float, rng: np.random.Generator
     ) -> Acted:
-        """Acts.
+        """Chooses an action in every environment.
 
         Args:
             rows: Task -> what its environments show.
-            state: The states that the last call returned; an actor forgets them where a row `is_first`.
+            state: The states that the last call returned; the actor forgets them where a row `is_first`.
             epsilon: Probability of a uniformly drawn legal action instead of the actor's own.
-            rng: Where chance comes from.
+            rng: Random numbers.
         """
 
 
@@ -78,14 +79,14 @@ class Acting:
         """Begins in environments that were just reset.
 
         Args:
-            actor: Who acts.
+            actor: The actor.
             rows: Task -> what its environments show.
         """
         self.actor = actor
         self.state = {task: actor.first_state(task, len(row.is_first)) for task, row in rows.items()}
 
     def __call__(self, rows: Mapping[str, Rows], epsilon: float, rng: np.random.Generator) -> Acted:
-        """Acts for some of the tasks, or all. Arguments as of `Actor`."""
+        """Acts for some of the tasks, or all; arguments as in `Actor`."""
         acted = self.actor(rows, {task: self.state[task] for task in rows}, epsilon, rng)
         self.state.update(acted.state)
         return acted
@@ -96,14 +97,14 @@ Forward = Callable[[Tensor, tuple[str, ...], Tensor, Tensor], tuple[Tensor, Tens
 the state is forgotten -> Q-values or logits `(N, B, A)` of the common actions, and the states afterwards."""
 
 
-class NetworkActor:
+class NetworkActor(Actor):
     """Acts with one network for several tasks, in one forward.
 
-    Without `draws` it takes the best action, but for epsilon. With `draws` it draws actions from
+    Without `draws` it is epsilon-greedy. With `draws` it draws actions from
 
         mu(a|s) = (1 - epsilon) pi(a|s) + epsilon / n_i,    a one of the n_i legal actions,
 
-    and tells log mu(a|s) in the column `behaviour_log_probs`.
+    and returns log mu(a|s) as the column `behaviour_log_probs`.
     """
 
     def __init__(
@@ -120,8 +121,8 @@ class NetworkActor:
         Args:
             forward: The network.
             spaces: The common spaces of the tasks that it acts for.
-            state_size: Of a recurrent state, S.
-            device: Where the network is.
+            state_size: Size S of a recurrent state.
+            device: The network's device.
             draws: Whether actions are drawn from the softmax of the legal values, instead of the best ones.
         """
         self._forward = forward
@@ -131,14 +132,14 @@ class NetworkActor:
         self._draws = draws
         self._layouts: dict[tuple[str, ...], _Layout] = {}
 
+    @override
     def first_state(self, task: str, num_envs: int) -> Tensor:
-        """Zeros."""
         return torch.zeros(num_envs, self._state_size, device=self._device)
 
+    @override
     def __call__(
         self, rows: Mapping[str, Rows], state: State, epsilon: float, rng: np.random.Generator
     ) -> Acted:
-        """Acts; see `Actor`."""
         tasks = tuple(rows)  # a subset while an evaluation's last tasks finish
         layout = self._layouts.get(tasks)
         if layout is None:
@@ -214,9 +215,9 @@ def _zeros_like_order(shape: tuple[int, ...], like: NDArray[Any]) -> NDArray[Any
 def _draw(
     values: NDArray[Any], uniform: NDArray[np.float64], epsilon: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """One action of each row of logits `(R, A)`, never one whose probability is 0, and its log-probability.
+    """Draws an action of each row of logits `(R, A)`, never one of probability 0; returns its log too.
 
-    In double precision, whose rounding no importance weight will show.
+    Double precision keeps rounding errors out of importance weights.
     """
     logits = values.astype(np.float64)
     probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -229,22 +230,22 @@ def _draw(
     return drawn, log_probs
 
 
-class JointActor:
-    """Acts with the actor of each group of tasks."""
+class JointActor(Actor):
+    """Acts with one actor for each group of tasks."""
 
     def __init__(self, actors: Mapping[tuple[str, ...], Actor]):
         """Makes an actor from task names -> who acts for them."""
         self._actors = actors
         self._actor_of = {task: actor for tasks, actor in actors.items() for task in tasks}
 
+    @override
     def first_state(self, task: str, num_envs: int) -> Tensor:
-        """That of the task's actor."""
         return self._actor_of[task].first_state(task, num_envs)
 
+    @override
     def __call__(
         self, rows: Mapping[str, Rows], state: State, epsilon: float, rng: np.random.Generator
     ) -> Acted:
-        """Acts; see `Actor`."""
         parts = []
         for tasks, actor in self._actors.items():
             mine = {task: rows[task] for task in tasks if task in rows}
@@ -253,27 +254,27 @@ class JointActor:
         return _merged(parts)
 
 
-class ExpertActor:
-    """Acts with the tasks' experts, one forward per task, and tells what they said as columns."""
+class ExpertActor(Actor):
+    """Acts with the tasks' experts, one forward per task, and returns their outputs as columns."""
 
     def __init__(self, experts: ExpertBank, columns: Collection[str] = ()):
         """Makes an actor of experts.
 
         Args:
             experts: The tasks' experts.
-            columns: Which of `expert_outputs` and `expert_features` it tells.
+            columns: Which of `expert_outputs` and `expert_features` it returns.
         """
         self._experts = experts
         self._columns = tuple(columns)
 
+    @override
     def first_state(self, task: str, num_envs: int) -> Tensor:
-        """Zeros."""
         return torch.zeros(num_envs, self._experts[task].network.state_size)
 
+    @override
     def __call__(
         self, rows: Mapping[str, Rows], state: State, epsilon: float, rng: np.random.Generator
     ) -> Acted:
-        """Acts; see `Actor`."""
         actions, after, columns = {}, {}, {}
         for task, row in rows.items():
             label = self._experts.label(task, row.observations[None], state[task], row.is_first[None])
@@ -285,10 +286,10 @@ class ExpertActor:
 
 
 class ExpertLabels:
-    """Completes fragments with what the tasks' experts say of the rows in which they were not asked."""
+    """Adds the experts' labels to fragments, in the rows in which the experts were not asked."""
 
     def __init__(self, experts: ExpertBank, columns: Collection[str]):
-        """Labels for these experts.
+        """Takes the experts.
 
         Args:
             experts: The tasks' experts.
@@ -299,9 +300,9 @@ class ExpertLabels:
         self._state: dict[str, Tensor] = {}
 
     def complete(self, fragment: Fragment) -> None:
-        """Asks the task's expert, in one forward, about all rows in which no environment was the expert's.
+        """Asks the task's expert, in one forward, about all rows in which it acted in no environment.
 
-        A recurrent expert, which `TakingTurns` asks in every row, goes over whole fragments.
+        A recurrent expert is asked about whole fragments, unless `TakingTurns` asked it in every row.
         """
         is_recurrent = self._experts[fragment.task].network.state_size > 0
         missing: Any = slice(None)
@@ -321,13 +322,13 @@ class ExpertLabels:
                 fragment.columns[name] = said[name]
 
 
-class TakingTurns:
-    """Expert or student, one of them from an episode's begin to its end: the behaviour policy.
+class TakingTurns(Actor):
+    """Lets the expert act in some episodes, from their first step to their last, and the student in others.
 
-    Whose an episode is, is drawn when its environment is reset; a share of the expert that falls with time is
-    the beta of DAgger (Ross et al., 2011). Where either has no row of a task to act in, it is not asked,
-    unless it is recurrent. The column `by_expert` tells who acted. The state is the student's, from which
-    learners go on; the expert's stays in here.
+    Who acts is drawn when an environment is reset; a share of the expert that falls with time is the beta of
+    DAgger (Ross et al., 2011). An actor that acts in no environment of a task is not asked about this task,
+    unless it is recurrent. The column `by_expert` tells who acted. The state returned is the student's, which
+    learners go on from; the expert's is kept here.
     """
 
     def __init__(
@@ -336,10 +337,10 @@ class TakingTurns:
         """Makes an actor.
 
         Args:
-            student: Acts in one part of the episodes.
-            expert: Acts in the other part.
-            expert_share: How large that is at the moment, in [0, 1].
-            rng: Where the draws come from.
+            student: The actor of the student's episodes.
+            expert: The actor of the expert's episodes.
+            expert_share: Returns the expert's present share of the episodes, in [0, 1].
+            rng: Random numbers that decide who acts.
         """
         self._student = student
         self._expert = expert
@@ -348,16 +349,17 @@ class TakingTurns:
         self._by_expert: dict[str, NDArray[np.bool_]] = {}
         self._expert_state: dict[str, Tensor] = {}
 
+    @override
     def first_state(self, task: str, num_envs: int) -> Tensor:
-        """The student's."""
+        """The student's first state; the expert's is kept here."""
         self._by_expert[task] = np.zeros(num_envs, np.bool_)
         self._expert_state[task] = self._expert.first_state(task, num_envs)
         return self._student.first_state(task, num_envs)
 
+    @override
     def __call__(
         self, rows: Mapping[str, Rows], state: State, epsilon: float, rng: np.random.Generator
     ) -> Acted:
-        """Acts; see `Actor`."""
         asked_student, asked_expert = {}, {}
         for task, row in rows.items():
             by_expert = self._draw(task, row.is_reset)
@@ -385,28 +387,28 @@ class TakingTurns:
         return Acted(actions, {**state, **student.state}, columns)
 
     def _draw(self, task: str, is_reset: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Whose the rows are, drawn anew where an environment was reset."""
+        """Tells in which environments the expert acts, drawn anew where one was reset."""
         by_expert = self._by_expert[task]
         if is_reset.any():
             by_expert[is_reset] = self._rng.random(int(is_reset.sum())) < self._expert_share()
         return by_expert
 
 
-class RandomActor:
+class RandomActor(Actor):
     """Acts uniformly at random: the yardstick of every score."""
 
     def __init__(self, num_actions: Mapping[str, int]):
         """Makes an actor from task -> number of actions."""
         self._num_actions = num_actions
 
+    @override
     def first_state(self, task: str, num_envs: int) -> Tensor:
-        """None is needed: `(num_envs, 0)`."""
         return torch.zeros(num_envs, 0)
 
+    @override
     def __call__(
         self, rows: Mapping[str, Rows], state: State, epsilon: float, rng: np.random.Generator
     ) -> Acted:
-        """Acts; epsilon makes no difference."""
         actions = {
             task: rng.integers(0, self._num_actions[task], len(row.observations))
             for task, row in rows.items()
@@ -415,12 +417,12 @@ class RandomActor:
 
 
 def epsilon_greedy(values: NDArray[Any], epsilon: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The best action of each row, or with probability epsilon any.
+    """Takes the best action of each row or, with probability epsilon, a random one.
 
     Args:
         values: `(B, n)` over the legal actions only.
         epsilon: In [0, 1].
-        rng: Where the chance comes from.
+        rng: Random numbers.
 
     Returns:
         `(B,)` int64.
@@ -433,9 +435,10 @@ def epsilon_greedy(values: NDArray[Any], epsilon: float, rng: np.random.Generato
 
 
 def _merged(parts: Iterable[Acted]) -> Acted:
-    actions, state, columns = {}, {}, {}
+    state: dict[str, Tensor] = {}
+    merged = Acted({}, state, {})
     for part in parts:
-        actions |= part.actions
-        state |= part.state
-        columns |= part.columns
-    return Acted(actions, state, columns)
+        merged.actions.update(part.actions)
+        state.update(part.state)
+        merged.columns.update(part.columns)
+    return merged

@@ -1,4 +1,4 @@
-"""Finished episodes and made steps, under RLlib's usual keys, per task and per module."""
+"""Metrics of finished episodes and steps, under RLlib's usual keys, per task and per module."""
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,29 +34,29 @@ AGENT_EPISODE_RETURNS = "agent_episode_returns"
 """Key of the list of every single return of an evaluation, per task."""
 
 MODULE_EPISODE_RETURNS = "module_episode_returns"
-"""The same of the experts that learn, per module."""
+"""Key of the same list for experts that learn, per module."""
 
 DISTILLED_EPISODE_RETURNS = "distilled_episode_returns"
-"""The same of the distilled policy, per task; with `_mean`, their mean."""
+"""Key of the same list for the distilled policy, per task; with `_mean`, of its mean."""
 
 STUDENT_EPISODE_RETURNS_MEAN = "student_episode_returns_mean"
-"""Key of the mean of a task's last training episodes that the student acted, where there are experts."""
+"""Key of the mean return of a task's last training episodes in which the student, not an expert, acted."""
 
 EXPERT_EPISODE_RETURNS_MEAN = "expert_episode_returns_mean"
-"""Key of the same of an expert that learns, logged once per full window: the best of overlapping means, or of
-means of few episodes, would be the luckiest."""
+"""Key of the same mean for an expert that learns, logged once per full window: the best of overlapping means,
+or of means of few episodes, would be the luckiest."""
 
 
 class EpisodeMetrics:
-    """Collects while sampling, which costs next to nothing, and logs when RLlib asks for metrics.
+    """Collects episodes while sampling, and logs their metrics when RLlib asks for them.
 
     Means are over a task's last episodes (`metrics_num_episodes_for_smoothing`, shared by the runners), so a
-    task whose episodes are long keeps its mean while none of them ends. Those of a module are over the last
-    episodes that it acted of each of its tasks; experts from files are no modules.
+    task whose episodes are long keeps its mean while none of them ends. A module's means are over the last
+    episodes of each of its tasks in which it acted; experts from files are no modules.
     """
 
     def __init__(self, logger: MetricsLogger, config: Any):
-        """Logs to `logger`; `config` gives who acts for the tasks and the smoothing window."""
+        """Logs to `logger`; `config` tells which modules act for the tasks, and the smoothing window."""
         self._logger = logger
         self._student_of = config.policy_mapping_fn
         self._expert_of: Mapping[str, str] = config.expert_modules
@@ -79,7 +79,7 @@ class EpisodeMetrics:
         self._num_episodes += 1
 
     def add_evaluation(self, task: str, episodes: Sequence[Episode]) -> None:
-        """Notes an evaluation's episodes: means are over all of them alone, and each return is listed."""
+        """Notes an evaluation's episodes: means are over these alone, and each return is listed."""
         for episode in episodes:
             self._evaluated.of_task[task].append(episode)  # apart: training may go on in this runner
             self._evaluated.of_module[self._student_of(task, None), task].append(episode)
@@ -87,12 +87,12 @@ class EpisodeMetrics:
         self._num_episodes += len(episodes)
 
     def add_evaluation_beside(self, who: str, task: str, episodes: Sequence[Episode]) -> None:
-        """Notes what another policy than the student played: it counts under that one's keys alone.
+        """Notes what another policy than the student played, which counts under keys of its own.
 
         Args:
-            who: `EXPERT`, a module that learns, or `DISTILLED`.
+            who: `EXPERT` (a module that learns) or `DISTILLED`.
             task: The task.
-            episodes: All that it played.
+            episodes: All episodes that it played.
         """
         module = self._expert_of[task] if who == EXPERT else None
         for episode in episodes:
@@ -108,7 +108,7 @@ class EpisodeMetrics:
         self._steps.update(steps)
 
     def log(self) -> None:
-        """Logs, and forgets the counts."""
+        """Logs metrics, and begins to count anew."""
         if self._steps:
             self._log_counts()
         if self._evaluated.of_task:
@@ -185,7 +185,7 @@ class EpisodeMetrics:
 
 
 class _Played:
-    """Episodes, per task, per module that acted and task (at most so many of the last), of the distilled."""
+    """Episodes by task, by module and task (at most the last `most`), and of the distilled policy."""
 
     def __init__(self, most: int | None = None):
         self.of_task: defaultdict[str, deque[Episode]] = defaultdict(lambda: deque(maxlen=most))

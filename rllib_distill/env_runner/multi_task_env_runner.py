@@ -15,6 +15,7 @@ from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.framework import get_device
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, SAMPLE_TIMER, WEIGHTS_SEQ_NO
+from typing_extensions import override
 
 from rllib_distill.env_runner.actors import Acting, Actor, RandomActor
 from rllib_distill.env_runner.episode_metrics import EpisodeMetrics
@@ -32,7 +33,7 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
     that gets a sample sees every task. `sample(num_episodes=n)` plays n whole episodes of each task for their
     returns and records nothing else.
 
-    Asks of its config, besides RLlib's own settings, what `MultiTaskConfig` has: the tasks (`task_set`,
+    Its config must have, besides RLlib's own settings, what `MultiTaskConfig` has: the tasks (`task_set`,
     `num_envs_per_task`), the numbers to explore by (`epsilon_at`, `evaluation_epsilon`, `expert_share_at`)
     and who plays (`load_experts`, `make_behaviour`, `make_evaluated_policies`, `make_labels`).
     """
@@ -52,7 +53,7 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
         self._envs: dict[str, TaskEnvs] = {}
         self.module: MultiRLModule | None = None
         self._weights_seq_no = 0
-        self.progress = 0.0  # the share of the run that is done, as the driver last said
+        self.progress = 0.0  # the share of the run that is done, as the driver told last
         self._episodes = EpisodeMetrics(self.metrics, self.config)
         self.make_module()
         self._evaluated: dict[str, Actor] = self.config.make_evaluated_policies(self.module, self._device)
@@ -61,6 +62,7 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
 
     # -- playing -------------------------------------------------------------------------------------------
 
+    @override
     def sample(
         self,
         *,
@@ -71,20 +73,20 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
         force_reset: bool = False,
         **_: Any,
     ) -> list[Any]:
-        """Plays.
+        """Plays all tasks.
 
         Args:
             num_timesteps: Env steps over all tasks, rounded up to whole rows; by default
                 `rollout_fragment_length` rows of every environment.
             num_episodes: Instead, whole episodes per task, started anew and spread evenly over the task's
                 environments (taking the first to finish would favour short ones).
-            explore: Whether with the exploration epsilon (default: the config's `explore`, and not in
-                evaluation) or with `evaluation_epsilon`.
+            explore: Whether to act with the exploration epsilon, not with `evaluation_epsilon`. By
+                default the config's `explore`, and False in evaluation.
             random_actions: Whether to act uniformly at random instead.
             force_reset: Whether to begin with new episodes.
 
-        In evaluation, `num_timesteps` makes an epoch of new episodes, of which those count that end in time;
-        with `evaluation_duration="auto"`, which asks for a bit at a time, episodes go on from call to call.
+        In evaluation, `num_timesteps` is an epoch of new episodes, and those count that end in time; with
+        `evaluation_duration="auto"`, which asks for a few steps at a time, episodes go on from call to call.
 
         Returns:
             A `Fragment` per task, or an `EpisodeReturns` per task.
@@ -152,7 +154,7 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
     def _sample_episodes(
         self, num_episodes: int, epsilon: float, policies: Mapping[str, Actor]
     ) -> list[EpisodeReturns]:
-        """Whoever is evaluated beside the first policy plays as many episodes, for the metrics only."""
+        """Plays episodes with every policy; those of all but the first are for the metrics only."""
         (_, first), *beside = policies.items()
         episodes = self._play_anew(play_episodes, num_episodes, epsilon, first)
         for task, finished in episodes.items():
@@ -184,7 +186,7 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
         return [epoch.returns(task) for task, epoch in epochs.items()]
 
     def _play_anew(self, play: Play[Played], amount: int, epsilon: float, actor: Actor) -> dict[str, Played]:
-        """Plays new episodes, and leaves none that was begun: it must not go on at another epsilon."""
+        """Plays new episodes, and ends those still going, which must not go on at another epsilon."""
         self._reset_envs()
         played = play(self._envs, actor, amount, epsilon, self._rng)
         self._reset_envs()
@@ -207,6 +209,7 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
 
     # -- environments, and who plays in them ---------------------------------------------------------------
 
+    @override
     def make_env(self) -> None:
         """Makes (again) all tasks' vector envs; the next sample starts with new episodes."""
         self.stop()
@@ -224,7 +227,7 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
 
     @cached_property
     def _experts(self) -> Any:
-        """The experts that label and may act: frozen, in no state and no weight sync; not in evaluation."""
+        """The experts that label and may act, which are in no state or weight sync; None in evaluation."""
         return None if self.config.in_evaluation else self.config.load_experts()
 
     @cached_property
@@ -237,8 +240,9 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
 
     # -- RLlib's EnvRunner ---------------------------------------------------------------------------------
 
+    @override
     def sample_get_state_and_metrics(self, *, progress: float = 0.0) -> Any:
-        """RLlib's.
+        """Samples for the driver, which tells how far training has come.
 
         Args:
             progress: The share of the run that is done, for schedules.
@@ -246,6 +250,7 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
         self.progress = progress
         return super().sample_get_state_and_metrics()
 
+    @override
     def make_module(self) -> None:
         """Builds the inference-only modules."""
         self.module = self.config.get_multi_rl_module_spec(inference_only=True).build()
@@ -254,10 +259,11 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
             if self.config.torch_compile_worker:
                 self.module[module_id].compile(self.config.get_torch_compile_worker_config())
 
+    @override
     def assert_healthy(self) -> None:
-        """See RLlib."""
         assert self.module is not None
 
+    @override
     def get_spaces(self) -> dict[str, Any]:
         """Module id -> (observation space, action space), and the tasks' own under RLlib's key."""
         specs = self.config.get_multi_rl_module_spec().rl_module_specs
@@ -268,6 +274,7 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
         }
         return {INPUT_ENV_SINGLE_SPACES: own, **modules}
 
+    @override
     def get_state(
         self,
         components: str | Collection[str] | None = None,
@@ -275,18 +282,19 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
         not_components: str | Collection[str] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """The step counter and, unless left out, the modules' weights. Experts are never part of it."""
+        """The step counter and, unless left out, the modules' weights; experts are never part of it."""
         state: dict[str, Any] = {NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime}
         if self._check_component(COMPONENT_RL_MODULE, components, not_components):
             state[COMPONENT_RL_MODULE] = cast(MultiRLModule, self.module).get_state(**kwargs)
             state[WEIGHTS_SEQ_NO] = self._weights_seq_no
         return state
 
+    @override
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Takes over weights and the step counter.
 
-        Weights with a lower number than its own, too, which RLlib's runners refuse: they come from an older
-        checkpoint that was restored. States arrive in the order in which they were sent.
+        It also takes weights with a lower number than its own, which RLlib's runners refuse, since they come
+        from an older checkpoint that was restored: states arrive in the order in which they were sent.
         """
         if COMPONENT_RL_MODULE in state:
             weights = state[COMPONENT_RL_MODULE]
@@ -296,19 +304,21 @@ class MultiTaskEnvRunner(EnvRunner, Checkpointable):
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
             self.num_env_steps_sampled_lifetime = state[NUM_ENV_STEPS_SAMPLED_LIFETIME]
 
+    @override
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """See RLlib's Checkpointable."""
         return (), {"config": self.config}
 
+    @override
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
-        """See RLlib's Checkpointable."""
         return [(COMPONENT_RL_MODULE, self.module)]
 
+    @override
     def get_metrics(self) -> Any:
         """Reduced metrics of the episodes that ended and the steps made since the last call."""
         self._episodes.log()
         return self.metrics.reduce()
 
+    @override
     def stop(self) -> None:
         """Closes the environments."""
         for envs in self._envs.values():

@@ -1,10 +1,11 @@
-"""Whole episodes, or epochs of so many steps, for evaluation."""
+"""Playing whole episodes, or epochs of a given number of steps, for evaluation."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from typing_extensions import override
 
 from rllib_distill.env_runner.actors import Acting, Actor
 from rllib_distill.env_runner.task_envs import Episode, EpisodeReturns, TaskEnvs
@@ -16,18 +17,19 @@ Play = Callable[[Mapping[str, TaskEnvs], Actor, int, float, np.random.Generator]
 
 @dataclass(frozen=True)
 class EpochReturns(EpisodeReturns):
-    """The episodes that count of one task's epoch.
+    """Returns of the episodes that count in one task's epoch.
 
     Attributes:
-        steps: All that were played, those of dropped episodes included.
-        finished: Whether the episodes ended; if not a single one did, those that had begun count.
+        steps: All steps that were played, those of episodes that do not count included.
+        finished: Whether the episodes ended; if none did, the unfinished ones count.
     """
 
     steps: int
     finished: bool
 
+    @override
     def env_steps(self) -> int:
-        """`steps`: RLlib asks how much of `evaluation_duration` is done, and would go on for the dropped."""
+        """Number of steps played, also in episodes that do not count: else RLlib would play on."""
         return self.steps
 
 
@@ -40,7 +42,7 @@ class Epoch:
     finished: bool
 
     def returns(self, task: str) -> EpochReturns:
-        """For who asked an env runner."""
+        """The epoch in the form in which an env runner returns it."""
         return EpochReturns.of(task, self.episodes, steps=self.steps, finished=self.finished)
 
 
@@ -49,15 +51,15 @@ def play_episodes(
 ) -> dict[str, list[Episode]]:
     """Plays whole episodes of every task, from environments that were just reset.
 
-    Every environment has its quota, the same for all (+ 1 for the first few): to take the first episodes that
-    finish anywhere would favour short ones. A task whose quotas are met is stepped no more.
+    Every environment has the same quota of episodes (the first few have one more), since taking those that
+    finish first would favour short ones. A task whose quotas are met is no longer stepped.
 
     Args:
         envs: Task -> its environments.
-        actor: Who acts.
-        num_episodes: Per task.
+        actor: The actor.
+        num_episodes: Number of episodes per task.
         epsilon: Probability of a random action.
-        rng: Where chance comes from.
+        rng: Random numbers.
 
     Returns:
         Task -> `num_episodes` episodes.
@@ -86,18 +88,18 @@ def play_steps(
 ) -> dict[str, Epoch]:
     """Plays an epoch of every task, from environments that were just reset, as Actor-Mimic's authors do.
 
-    The episodes that end within the epoch count, and those that its end cuts off do not; where no episode of
-    a task ends, those cut off are all there is and count (the official code's evaluation, which has one
-    environment and 125,000 steps). Environments side by side share the steps, so more episodes are cut off,
-    and these are the long ones: play one environment for scores like the papers'.
+    Episodes that end within the epoch count, and those that its end cuts off do not, unless no episode of a
+    task ends (as in the official code's evaluation, with one environment and 125,000 steps). Environments
+    side by side share the steps, so that more episodes are cut off, mostly long ones: play in one environment
+    for scores like the papers'.
 
     Args:
         envs: Task -> its environments.
-        actor: Who acts.
-        num_steps: Per task, at least 1; rounded up to the same number for each of its environments. Rows that
-            merely reset an environment are no steps.
+        actor: The actor.
+        num_steps: Number of steps per task, at least 1; rounded up to the same number for each of its
+            environments. Rows that merely reset an environment are no steps.
         epsilon: Probability of a random action.
-        rng: Where chance comes from.
+        rng: Random numbers.
 
     Returns:
         Task -> its epoch.
@@ -116,7 +118,7 @@ def play_steps(
                 ended[task] += [episode] if in_time else []
             begun = task_envs.unfinished_episodes()
             if all(episode.length >= left[task][episode.env] for episode in begun):
-                # Where none ended, no row was a mere reset: all have made their share in this very row.
+                # Where no episode ended, no row was a mere reset, so all environments are done in this row.
                 steps = share[task] * task_envs.num_envs
                 epochs[task] = Epoch(ended[task] or begun, steps, finished=bool(ended[task]))
     return {task: epochs[task] for task in envs}

@@ -36,7 +36,7 @@ class EpisodeReturns:
 
     @classmethod
     def of(cls, task: str, episodes: Iterable[Episode], **others: Any) -> Self:
-        """From the episodes themselves; `others` are what a subclass has more."""
+        """Takes returns and lengths from episodes; `others` are further fields of a subclass."""
         played = tuple(episodes)
         returns, lengths = tuple(e.episode_return for e in played), tuple(e.length for e in played)
         return cls(task, returns, lengths, **others)
@@ -46,27 +46,27 @@ class EpisodeReturns:
         return sum(self.lengths)
 
     def agent_steps(self) -> int:
-        """As `env_steps`: one agent, the task, acts in each step."""
+        """Number of steps too, since one agent, the task, acts in each."""
         return self.env_steps()
 
 
 class TaskEnvs:
     """Steps one vector env and says which rows are transitions and which episodes ended.
 
-    Understands gymnasium's two autoreset modes. SAME_STEP: the observation after an episode's end is the next
-    episode's first. NEXT_STEP: the step after an episode's end ignores the action and returns the next
-    episode's first observation; that row is no transition.
+    It understands gymnasium's two autoreset modes. In SAME_STEP mode the observation after an episode's end
+    is the next episode's first. In NEXT_STEP mode the step after an episode's end ignores the action and
+    returns the next episode's first observation; that row is no transition.
 
-    Of a vector env it also understands `step_async` and `step_wait` (it works while others are sent their
-    actions), `frame_stack` (observations are stacks of so many frames, in SAME_STEP mode) and, in the infos,
-    `training_rewards` and `training_terminations`: what a learner should see where that is not the score,
-    such as clipped rewards. Episodes' returns are always of the true rewards.
+    A vector env may have `step_async` and `step_wait`, to work while others are sent their actions;
+    `frame_stack`, if its observations are stacks of that many frames, in SAME_STEP mode; and, in its infos,
+    `training_rewards` and `training_terminations`, which a learner sees instead of the true ones, such as
+    clipped rewards. Episodes' returns are always of the true rewards.
 
     Attributes:
         observations: `(B, *observation)`, the current ones.
         is_first: `(B,)` bool, which of them are the first of an episode, as the learner sees episodes: a
-            recurrent state begins anew after each of `training_terminations`.
-        is_reset: `(B,)` bool, which of them are the first since the environment's reset: of a game.
+            new one begins after each of `training_terminations`.
+        is_reset: `(B,)` bool, which of them are the first since their environment's reset.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]):
@@ -105,17 +105,17 @@ class TaskEnvs:
         return fragment
 
     def send(self, actions: NDArray[np.int64]) -> None:
-        """Starts a step of every environment.
+        """Begins a step of every environment.
 
         Args:
-            actions: `(B,)`, the task's own.
+            actions: `(B,)`, indices into the task's own actions.
         """
         self._actions = actions
         if self._is_asynchronous:
             self.env.step_async(actions)  # type: ignore[attr-defined]  # not all vector envs have it
 
     def receive(self, fragment: Fragment | None = None, t: int = 0) -> list[Episode]:
-        """Ends the step.
+        """Ends the step that `send` began.
 
         Args:
             fragment: Where to record row `t`; None records nothing.
@@ -144,12 +144,12 @@ class TaskEnvs:
         return [self._pop_episode(int(b)) for b in np.flatnonzero(ended)] if ended.any() else []
 
     def step(self, actions: NDArray[np.int64], fragment: Fragment | None = None, t: int = 0) -> list[Episode]:
-        """`send` and `receive` in one."""
+        """Makes a whole step: `send`, then `receive`."""
         self.send(actions)
         return self.receive(fragment, t)
 
     def unfinished_episodes(self) -> list[Episode]:
-        """What every environment is at: return and length so far."""
+        """Every environment's present episode, with its return and length so far."""
         so_far = zip(self._returns.tolist(), self._lengths.tolist(), strict=True)
         return [Episode(b, episode_return, length) for b, (episode_return, length) in enumerate(so_far)]
 
@@ -181,8 +181,8 @@ def make_task_envs(tasks: TaskSet, num_envs: int, seed: int | None) -> dict[str,
 
     Args:
         tasks: Task name -> task.
-        num_envs: Of each task.
-        seed: No two environments of any tasks get the same of it; None: chance decides.
+        num_envs: Number of environments of each task.
+        seed: Every environment gets a seed of its own from it; None for random ones.
 
     Returns:
         Task name -> its environments.

@@ -31,8 +31,8 @@ class ExpertInfo(Schema):
         env: id of the environment it was made in.
         kind: "q_values" or "logits".
         network: config for `rllib_distill.networks.build_network`.
-        observation_shape: of one observation, channels last.
-        observation_dtype: numpy's name; with uint8 the network scales 0..255 to 0..1.
+        observation_shape: shape of one observation, channels last.
+        observation_dtype: numpy's name of the dtype; with uint8 the network scales 0..255 to 0..1.
         num_actions: number of outputs.
         action_meanings: one distinct name per output, or None.
         preprocessing: of the observations and the environment, as the maker describes it.
@@ -95,7 +95,7 @@ class ExpertInfo(Schema):
         """Describe an expert of a task whose spaces are the task's own.
 
         Args:
-            task: gives the environment and the spaces.
+            task: the task, which has the environment and the spaces.
             kind: "q_values" or "logits".
             network: config of the network.
             made_by: algorithm, versions, seed, steps and the like.
@@ -162,12 +162,12 @@ Array = TypeVar("Array")
 
 
 class Label(NamedTuple, Generic[Array]):
-    """What an expert says of T steps of B environments.
+    """An expert's outputs for T steps of B environments.
 
     Attributes:
         outputs: (T, B, n) Q-values or logits.
         features: (T, B, F), the last hidden layer.
-        state: (B, S) afterwards; S is 0 if the expert is not recurrent.
+        state: (B, S), the recurrent state afterwards; S is 0 if the expert is not recurrent.
     """
 
     outputs: Array
@@ -184,7 +184,7 @@ class Expert:
 
     Attributes:
         info: what the expert is.
-        network: in evaluation mode, without gradients.
+        network: the network, in evaluation mode, without gradients.
 
     Raises:
         DistillError: If the weights are not finite or not exactly those of the network in `info`.
@@ -202,12 +202,12 @@ class Expert:
     def label(
         self, observations: Tensor, state: Tensor | None = None, is_first: Tensor | None = None
     ) -> Label[Tensor]:
-        """Compute what a student imitates.
+        """Compute the outputs and features that a student imitates.
 
         Args:
             observations: (T, B, *observation_shape), raw, in the task's own dtype: T steps of B environments.
-            state: (B, S), a recurrent expert's state before the first step; None: zeros.
-            is_first: (T, B) bool: the step is the first of an episode. None: none is.
+            state: (B, S), a recurrent expert's state before the first step; None for zeros.
+            is_first: (T, B) bool, whether the step is the first of an episode; None if none is.
 
         Returns:
             The label, float32 and without gradients.
@@ -226,7 +226,7 @@ class Expert:
         Both files are complete before the first takes its place: a failure leaves no half of an expert.
 
         Args:
-            path: ends in .safetensors.
+            path: path of a file, which ends in .safetensors.
 
         Raises:
             DistillError: If the path has another suffix or cannot be written.
@@ -241,7 +241,7 @@ class Expert:
         """Read an expert that `save` wrote.
 
         Args:
-            path: of the .safetensors file; the .json lies beside it.
+            path: path of the .safetensors file; the .json lies beside it.
 
         Raises:
             DistillError: If a file is missing, truncated or of another format, or the two disagree.

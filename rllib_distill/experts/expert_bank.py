@@ -44,7 +44,7 @@ class ExpertBank(Mapping[str, Expert]):
             tasks: the tasks.
 
         Raises:
-            DistillError: As `Expert.load` and the constructor.
+            DistillError: As in `Expert.load` and the constructor.
         """
         _check_names(paths, tasks)  # before any file is read
         return cls({name: Expert.load(path) for name, path in paths.items()}, tasks)
@@ -59,10 +59,10 @@ class ExpertBank(Mapping[str, Expert]):
         """Compute the labels of a task's states in one forward pass.
 
         Args:
-            task: its name.
+            task: the task's name.
             observations: (T, B, *obs), raw and unpadded, as the task's environment gives them.
-            state: (B, S), a recurrent expert's state before the first step; None: zeros.
-            is_first: (T, B), the step is the first of an episode; None: none is.
+            state: (B, S), a recurrent expert's state before the first step; None for zeros.
+            is_first: (T, B) bool, whether the step is the first of an episode; None if none is.
 
         Returns:
             The label; its outputs are those of the task's own actions in the task's own order.

@@ -29,10 +29,10 @@ def build_network(
             but 'tabular' also has the options `controller`, the units of a hidden layer with ReLU before each
             head, and `lstm`, the units of an LSTM between the features and the heads. Both are None by
             default: there is no such layer.
-        observation_shape: of one observation, channels last.
-        num_outputs: A, the number of actions, for one head; or of each task, for one head per task.
+        observation_shape: shape of one observation, channels last.
+        num_outputs: A, the number of actions, for one head; or task -> number, for one head per task.
         num_values: K, how many values a state has; 0 for no value head.
-        mixed_precision: see `Network`.
+        mixed_precision: whether the torso computes in bfloat16, see `Network`.
 
     Returns:
         The network, freshly initialised with torch's defaults; a table is zeros.

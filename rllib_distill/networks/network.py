@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
+from typing_extensions import override
 
 from rllib_distill.errors import DistillError, nearest
 from rllib_distill.networks.torsos import Table, Torso
@@ -14,14 +15,14 @@ from rllib_distill.networks.torsos import Table, Torso
 
 @dataclass(frozen=True)
 class NetworkOutputs:
-    """What a network says of T steps of B environments of each of N tasks.
+    """A network's outputs for T steps of B environments of each of N tasks.
 
     Attributes:
         outputs: (N, T, B, A) Q-values or logits; 0 at actions that a task with its own head does not have.
         features: (N, T, B, F), what the heads see: the torso's last hidden layer after its ReLU, or the
             LSTM's h.
         values: (N, T, B, K), K the network's `num_values`.
-        states: (N, T, B, S) after each row, S the network's `state_size`.
+        states: (N, T, B, S), recurrent states after each row, S the network's `state_size`.
     """
 
     outputs: Tensor
@@ -34,7 +35,7 @@ class Network(nn.Module):
     """One output per action (Q-values or logits), the features that they are made of, and values.
 
     Args:
-        torso: from observations to features.
+        torso: the module from observations to features.
         num_outputs: A, the number of actions; or that of each task, for a head per task (Rusu et al., 2016).
         num_values: K, how many values a state has; 0 for no value head.
         lstm: U, units of an LSTM between the torso and the heads, or None: the network is not recurrent.
@@ -44,11 +45,11 @@ class Network(nn.Module):
             state often differ by less than the 3 digits of bfloat16.
 
     Attributes:
-        num_outputs: A, of the task that has the most.
-        feature_size: F.
-        state_size: S, 0 without an LSTM, else 2U: h and c, one after the other.
+        num_outputs: A, the number of actions of the task that has the most.
+        feature_size: F, the number of features.
+        state_size: S, the size of the recurrent state: 2U of an LSTM, h before c; 0 without one.
         core: the LSTM's weights, or None.
-        value_head: None if there are no values.
+        value_head: the head of values, or None.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Network(nn.Module):
             self.head = head(num_outputs)
         self.value_head = head(num_values) if num_values else None
 
+    @override
     def forward(
         self,
         observations: Tensor,
@@ -92,9 +94,9 @@ class Network(nn.Module):
         Args:
             observations: (N, T, B, *observation_shape), raw: bool, float, or uint8 (scaled to 0..1).
             tasks: the N tasks, some of this network's; one head for all needs none.
-            state: (N, B, S) before the first row; None: zeros.
+            state: (N, B, S) before the first row; None for zeros.
             is_first: (N, T, B) bool: the row is the first of an episode. The state is zeroed before it.
-                None: no row is.
+                None if no row is.
 
         Raises:
             DistillError: If there is a head per task and the tasks are missing, unknown, or not N.
@@ -117,13 +119,13 @@ class Network(nn.Module):
 
         Args:
             observations: (R, *observation_shape), raw.
-            tasks: whose rows these are, in equal chunks, task by task. One head for all needs none.
+            tasks: the tasks of the rows, which come in equal chunks, task by task. One head for all needs none.
 
         Returns:
             Outputs (R, A) and features (R, F).
 
         Raises:
-            DistillError: As `forward`, or if the rows are no equal chunks.
+            DistillError: As in `forward`, or if the rows are no equal chunks.
         """
         num_tasks = len(tasks) if tasks else 1
         if len(observations) % num_tasks:
@@ -168,7 +170,7 @@ class PerTask(nn.Module):
     task 'pong.v5' are called 'of_pong:v5.<weight>' here; names of tasks have no colon.
 
     Args:
-        modules: by task.
+        modules: task -> module.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
@@ -178,10 +180,10 @@ class PerTask(nn.Module):
             self.add_module(_attribute(task), module)
 
     def __getitem__(self, task: str) -> nn.Module:
-        """The task's module.
+        """Find a task's module.
 
         Raises:
-            DistillError: If there is none.
+            DistillError: If the task has none.
         """
         if task not in self.tasks:
             raise DistillError(f"The network has no part for the task {task!r}. {nearest(task, self.tasks)}")
@@ -198,7 +200,7 @@ def make_head(
 ) -> nn.Module:
     """A linear layer, behind a hidden layer of `controller` units with ReLU if given (Rusu et al., 2016).
 
-    A table's is its entries: zeros at first, and no bias, which all states would share.
+    The head of a table is its entries: zeros at first, without a bias, which all states would share.
     """
     if table:
         entries = nn.Linear(feature_size, num_outputs, bias=False)
@@ -227,9 +229,9 @@ def unroll_lstm(
 
     Args:
         inputs: x (N, T, B, 4U), all rows' projected inputs, with the bias.
-        recurrent_weight: W, (U, 4U) of one LSTM for all, or (N, U, 4U): one for each.
-        state: (N, B, 2U) before the first row: h and c.
-        is_first: (N, T, B) bool: the row is the first of an episode.
+        recurrent_weight: W, (U, 4U) of one LSTM for all, or (N, U, 4U) of one for each.
+        state: (N, B, 2U), h and c before the first row.
+        is_first: (N, T, B) bool, whether the row is the first of an episode.
 
     Returns:
         h of every row (N, T, B, U), and the state after it (N, T, B, 2U).
@@ -270,9 +272,9 @@ def as_floats(observations: Tensor) -> Tensor:
 
 
 def _in_order(observations: Tensor) -> Tensor:
-    """Contiguous: convolutions are fastest on channels last in memory, but stacked frames lie frame by frame.
+    """Make observations contiguous: convolutions are fastest on channels that are last in memory.
 
-    Stacking them once more takes a fifth of the time that `contiguous()` does.
+    Stacked frames lie frame by frame; stacking them again takes a fifth of the time of `contiguous()`.
     """
     if observations.ndim != 4 or observations.is_contiguous():
         return observations.contiguous()

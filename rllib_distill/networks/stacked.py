@@ -53,8 +53,8 @@ class StackedConv:
     Attributes:
         weight: (N * O, I, kernel, kernel), channels last in memory.
         bias: (N * O,).
-        stride: of rows and columns.
-        networks: N.
+        stride: strides of rows and columns.
+        networks: N, the number of networks.
     """
 
     weight: Tensor
@@ -123,12 +123,12 @@ class StackedWeights:
     """All layers of N networks.
 
     Attributes:
-        convs: of the torso, maybe none.
-        hiddens: of the torso, maybe none.
-        core_inputs: the LSTM's, from features to gates, or None: there is no LSTM.
-        core_recurrent: (N, U, 4U), the LSTM's, from its last output to gates, or None.
-        head: its layers.
-        value_head: its layers; none if there are no values.
+        convs: convolutions of the torsos, maybe none.
+        hiddens: linear layers of the torsos, maybe none.
+        core_inputs: the LSTMs' weights from features to gates, or None if there are no LSTMs.
+        core_recurrent: (N, U, 4U), the LSTMs' weights from their last outputs to gates, or None.
+        head: layers of the heads.
+        value_head: layers of the value heads, none if there are no values.
     """
 
     convs: Sequence[StackedConv]
@@ -147,7 +147,7 @@ class WeightStacker:
     which are counted where this package makes one (`make_optimizer`).
 
     Args:
-        networks: of one structure, with torsos of this package.
+        networks: networks of one structure, with torsos of this package.
     """
 
     def __init__(self, networks: Sequence[Network]) -> None:
@@ -223,8 +223,8 @@ class StackedNetworks:
     with a user's torso, whose layers are not known, are computed one after another.
 
     Args:
-        networks: N of them.
-        names: of the networks, for the message if they differ; their positions by default.
+        networks: the N networks.
+        names: names of the networks, for the message if they differ; their positions by default.
 
     Raises:
         DistillError: If there are none, or they are not of one structure.
@@ -238,12 +238,12 @@ class StackedNetworks:
         self._weights = WeightStacker(networks) if knows_layers and len(networks) > 1 else None
 
     def __call__(self, observations: Tensor, state: Tensor, is_first: Tensor) -> NetworkOutputs:
-        """Compute what each network says of its own task's rows, as `Network` does for one network.
+        """Compute each network's outputs for its own task's rows, as `Network` does for one network.
 
         Args:
             observations: (N, T, B, *observation_shape), raw: bool, float, or uint8 (scaled to 0..1).
             state: (N, B, S) before the first row.
-            is_first: (N, T, B) bool: the row is the first of an episode. The state is zeroed before it.
+            is_first: (N, T, B) bool, whether the row is the first of an episode. The state is zeroed before it.
 
         Raises:
             DistillError: If the observations are not of N tasks.

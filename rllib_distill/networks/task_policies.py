@@ -16,15 +16,14 @@ Parameterization = Literal["one_column", "two_column", "shared"]
 
 @dataclass(frozen=True)
 class TaskPolicyOutputs:
-    """What the policies of N tasks say of T steps of B environments each.
+    """The outputs of N tasks' policies for T steps of B environments each.
 
     Attributes:
         logits: (N, T, B, A) of pi_i, the tasks' policies.
-        distilled_logits: h (N, T, B, A) of pi_0, or None: there is none.
-        task_outputs: (N, T, B, A), the task networks' own, or None: there are no task networks, or they were
-            not computed.
+        distilled_logits: h (N, T, B, A) of pi_0, or None if there is none.
+        task_outputs: (N, T, B, A) of the task networks, or None if there are none or they were not computed.
         values: (N, T, B), zeros if the networks have none.
-        states: (N, T, B, S) after each row.
+        states: (N, T, B, S), recurrent states after each row.
     """
 
     logits: Tensor
@@ -41,11 +40,11 @@ class TaskPolicies:
     2017. Shared, all tasks have the distilled policy pi_0 = softmax(h), and values of their own.
 
     Args:
-        tasks: names, N of them.
+        tasks: names of the tasks.
         distilled: h's network. None with one column: the tasks learn separately. Shared, it has one value
             per task, in their order.
-        task_networks: by task; none if shared.
-        parameterization: which of the three.
+        task_networks: task -> network; none if shared.
+        parameterization: which of the three it is.
         column_alpha: what h is multiplied by for each task, used with two columns only.
         column_beta: what the task network's outputs are multiplied by. For Q-values it is beta. For a policy
             gradient it is 1, and the last layer makes beta f: the step of an optimizer that rescales
@@ -90,9 +89,9 @@ class TaskPolicies:
 
         Args:
             observations: (N, T, B, *observation_shape), raw.
-            tasks: whose rows these are, N of this object's tasks.
+            tasks: the N tasks of the rows, some of this object's.
             state: (N, B, S) before the first row.
-            is_first: (N, T, B) bool: the row is the first of an episode. The state is zeroed before it.
+            is_first: (N, T, B) bool, whether the row is the first of an episode. The state is zeroed before it.
 
         Raises:
             DistillError: If a task is unknown, or there are not as many as observations are of.
@@ -123,9 +122,9 @@ class TaskPolicies:
 
         Args:
             observations: (N, T, B, *observation_shape), raw.
-            tasks: whose rows these are, N of this object's tasks.
+            tasks: the N tasks of the rows, some of this object's.
             state: (N, B, S) before the first row.
-            is_first: (N, T, B) bool: the row is the first of an episode. The state is zeroed before it.
+            is_first: (N, T, B) bool, whether the row is the first of an episode. The state is zeroed before it.
 
         Returns:
             `logits` are h. The task's part of the states stays as it came. Values are zeros, unless the

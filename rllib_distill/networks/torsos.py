@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from rllib_distill.errors import DistillError, check_number
 
@@ -75,6 +76,7 @@ class CNN(nn.Module):
             inputs = units
         self.feature_size = inputs
 
+    @override
     def forward(self, observations: Tensor) -> Tensor:
         """Map (B, H, W, C) to features (B, F)."""
         maps = observations.permute(0, 3, 1, 2)
@@ -135,7 +137,7 @@ def nature_cnn(
 
     Args:
         observation_shape: (H, W, C), H and W at least 36.
-        filters: of each of the three convolutions.
+        filters: filters of each of the three convolutions.
         hidden: units of the hidden layer, which are the features.
 
     Raises:
@@ -164,7 +166,7 @@ class MinAtarCNN(nn.Module):
 
     Args:
         observation_shape: (H, W, C), H and W at least 3.
-        filters: of the convolution, stride 1, no padding.
+        filters: filters of the convolution, which has stride 1 and no padding.
         hidden: units of the hidden layer, which are the features.
 
     Raises:
@@ -187,6 +189,7 @@ class MinAtarCNN(nn.Module):
         self.conv.weight.data = self.conv.weight.data.contiguous(memory_format=torch.channels_last)
         self.hidden = nn.Linear((height - 2) * (width - 2) * filters, self.feature_size)
 
+    @override
     def forward(self, observations: Tensor) -> Tensor:
         """Map (B, H, W, C) to features (B, F)."""
         maps = torch.relu_(self.conv(observations.permute(0, 3, 1, 2)))
@@ -197,7 +200,7 @@ class MLP(nn.Module):
     """Fully connected layers with ReLU on the flattened observation.
 
     Args:
-        observation_shape: any.
+        observation_shape: shape of the observation, any.
         hiddens: units of each hidden layer; the last layer's are the features.
 
     Raises:
@@ -219,6 +222,7 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.feature_size = sizes[-1]
 
+    @override
     def forward(self, observations: Tensor) -> Tensor:
         """Map (B, ...) to features (B, F)."""
         features: Tensor = self.layers(observations.flatten(1))
@@ -232,6 +236,7 @@ class Flatten(nn.Module):
         super().__init__()
         self.feature_size = prod(observation_shape)
 
+    @override
     def forward(self, observations: Tensor) -> Tensor:
         """Map (B, ...) to (B, F)."""
         # A copy, as every other torso's features are: who keeps them must not keep the caller's buffer.
@@ -244,7 +249,7 @@ class Table(Flatten):
     A step on one state's outputs leaves those of every other state as they are.
 
     Args:
-        observation_shape: of the one-hot observation; its size is the number of states.
+        observation_shape: shape of the one-hot observation; its size is the number of states.
     """
 
 
@@ -264,7 +269,7 @@ TORSOS: dict[str, Callable[..., Torso]] = {
     "linear": Flatten,
     "tabular": Table,
 }
-"""What the `type` of a network in configs and files may be."""
+"""Torsos by the `type` that networks have in configs and files."""
 
 NAMED_NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "distillation_net1": {"type": "nature_cnn", "filters": [16, 32, 32], "hidden": 256},
@@ -281,7 +286,7 @@ NAMED_NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "minatar_net2": {"type": "minatar_cnn", "filters": 4, "hidden": 35},
     "minatar_net3": {"type": "minatar_cnn", "filters": 4, "hidden": 20},
 }
-"""Sizes of networks that are a `type` too; further options override theirs.
+"""Networks of certain sizes, whose names are a `type` too; further options override theirs.
 
 Policy Distillation's teacher is 'nature_cnn' (Rusu et al., 2016, table 1). Its students of one game have 25,
 7 and 4 % of the teacher's parameters; those of several games are as large as one teacher and as four, with a

@@ -1,4 +1,4 @@
-"""Samples that wait for a learner, which learns from each once."""
+"""Batches for learners, and the queue of samples from which each learns once."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,8 +21,8 @@ class FinalObservations:
     """The last observations of truncated episodes, where the next row has another episode's already.
 
     Attributes:
-        observations: `(N, K, *observation)`; K is that of the task that has the most, and usually 0.
-        rows: `(N, K)` int64, `t * B + b` of the row that each is the next observation of.
+        observations: `(N, K, *observation)`; K is the number in the task that has the most.
+        rows: `(N, K)` int64, `t * B + b` of the row whose next observation it is.
         valid: `(N, K)` bool, false where a task has fewer.
     """
 
@@ -35,7 +35,7 @@ class FinalObservations:
 class Batch:
     """T consecutive steps of B environments of each of N tasks; single rows are sequences with T = 1.
 
-    What is known of every row is a column, `(N, T, B, ...)`; a column that nobody asked for is not there.
+    What is known of every row is a column, `(N, T, B, ...)`; columns that nobody asked for are missing.
 
     Attributes:
         tasks: The N names.
@@ -46,11 +46,11 @@ class Batch:
             illegal actions, `expert_features`, a list of `(T, B, F_i)` per task, since their sizes differ,
             and `behaviour_log_probs`. Rows may have `next_observations` and `discounts` (of n-step returns).
         legal_actions: `(N, 1, 1, A)` bool, or None if all are legal.
-        state: `(N, B, S)` float32, a policy's recurrent state before row 0; S = 0 where none was recorded.
-        is_first: `(N, T', B)` bool, as many as there are observations: the row begins an episode, and a
-            recurrent state is forgotten before it. None: it was not asked for.
-        burn_in: How many rows at the beginning only warm up a recurrent state.
-        final: See `FinalObservations`; None where there are none.
+        state: `(N, B, S)` float32, a policy's recurrent state before row 0; S = 0 if nothing is recurrent.
+        is_first: `(N, T', B)` bool, for as many rows as there are observations: whether the row begins an
+            episode, before which a recurrent state is forgotten. None where rows are drawn.
+        burn_in: Number of rows at the beginning that only warm up a recurrent state.
+        final: The last observations of truncated episodes; None if there are none.
     """
 
     tasks: tuple[str, ...]
@@ -76,8 +76,8 @@ class Batch:
 
     @property
     def counts(self) -> Tensor | None:
-        """`(N, T, B)` bool, the rows that a loss counts: transitions after the burn-in; None: all of them."""
-        valid = self.columns.get("valid")
+        """`(N, T, B)` bool, the rows that a loss counts: transitions after the burn-in; None for all."""
+        valid: Tensor | None = self.columns.get("valid")
         if valid is None or not self.burn_in:
             return valid
         return valid & (torch.arange(valid.shape[1], device=valid.device) >= self.burn_in).view(1, -1, 1)
@@ -103,19 +103,19 @@ class Batch:
         counts = self.counts
         if counts is None:
             return values.flatten(1).mean(1)
-        # Chosen, not multiplied: what does not count may be anything, and 0 * nan is nan.
+        # Chosen, not multiplied: rows that do not count may hold anything, and 0 * nan is nan.
         total = torch.where(counts, values, 0.0).flatten(1).sum(1)
         return total / counts.flatten(1).sum(1).clamp(min=1)
 
     def per_row(self, of_tasks: Sequence[float]) -> Tensor | float:
-        """What tasks have of their own, `(N, T, B)`; a number where it is the same for all."""
+        """Spreads a value per task over its rows, `(N, T, B)`; a number if all tasks have the same."""
         if len(set(of_tasks)) == 1:
             return of_tasks[0]
         values = torch.tensor(of_tasks).to(self.observations.device, non_blocking=True)
         return values.view(-1, 1, 1).expand(self.shape)
 
     def of_tasks(self, tasks: Sequence[str]) -> "Batch":
-        """The part of some of the tasks, in their order; of all of them, this batch."""
+        """The batch of some of the tasks, in the order given."""
         if tuple(tasks) == self.tasks:
             return self
         index = [self.tasks.index(task) for task in tasks]
@@ -145,12 +145,12 @@ class Batch:
     def of_fragments(
         cls, fragments: Sequence[Fragment], spaces: SharedSpaces, device: torch.device | str = "cpu"
     ) -> Self:
-        """Fragments of equal length and one per task, in the order that the tasks are to have.
+        """Makes a batch of a sample's fragments, which are of equal length.
 
         Args:
-            fragments: Of one sample.
+            fragments: One per task, in the order of the batch's tasks.
             spaces: The tasks' common spaces.
-            device: Where the tensors go.
+            device: Device of the tensors.
         """
         tasks = tuple(fragment.task for fragment in fragments)
 
@@ -187,10 +187,10 @@ class Batch:
 
     @classmethod
     def joined(cls, samples: Sequence["Batch"]) -> "Batch":
-        """Several samples of equal length side by side, as one of more environments.
+        """Joins samples of equal length into one batch of all their environments.
 
         Args:
-            samples: One at least, of the same tasks in the same order and with the same columns.
+            samples: At least one, all of the same tasks in the same order and with the same columns.
         """
         if len(samples) == 1:
             return samples[0]
@@ -250,15 +250,15 @@ def final_observations(
 
 
 class FragmentQueue:
-    """What came since the last step; a sample is a fragment of each task from one env runner."""
+    """Samples since the last gradient step, each a fragment of every task from one env runner."""
 
     def __init__(self, tasks: Iterable[str], spaces: SharedSpaces, device: torch.device | str = "cpu"):
         """Makes an empty queue.
 
         Args:
-            tasks: Names, in the order that batches have.
+            tasks: Names of the tasks, in the order of batches.
             spaces: The tasks' common spaces.
-            device: Where batches' tensors go.
+            device: Device of batches' tensors.
         """
         self._tasks = tuple(tasks)
         self._spaces = spaces
@@ -271,14 +271,14 @@ class FragmentQueue:
         return len(self._samples)
 
     def add(self, fragment: Fragment) -> None:
-        """Adds the next fragment of a sample, of which all are added before the next sample's."""
+        """Adds a fragment; all of a sample must come before the next sample's."""
         self._begun[fragment.task] = fragment
         if len(self._begun) == len(self._tasks):
             self._samples.append(self._begun)
             self._begun = {}
 
     def pop_all(self) -> Batch | None:
-        """Takes out all whole samples, side by side; None where there is none."""
+        """Takes out all whole samples as one batch; None if there is none."""
         samples = [
             Batch.of_fragments([sample[task] for task in self._tasks], self._spaces, self._device)
             for sample in self._samples

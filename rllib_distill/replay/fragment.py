@@ -13,10 +13,10 @@ EXPERT_FEATURES = "expert_features"
 """Column: the experts' last hidden layers, a label."""
 
 BEHAVIOUR_LOG_PROBS = "behaviour_log_probs"
-"""Column: log mu(a|s) of the action that was taken, under whoever drew it."""
+"""Column: log mu(a|s) of the action that was taken, under the policy that drew it."""
 
 BY_EXPERT = "by_expert"
-"""Column: whether the task's expert acted. It tells whose an episode was, and goes no further."""
+"""Column: whether the task's expert acted, for the env runner's metrics; learners do not get it."""
 
 
 @dataclass
@@ -35,23 +35,23 @@ class Fragment:
 
     Attributes:
         task: Name of the task.
-        env_runner_index: Who played it: fragments of one env runner follow each other in time.
+        env_runner_index: The env runner that played it, whose fragments follow each other in time.
         start: Time index of row 0 on the env runner's clock; a gap says that the environments were reset
             between.
         frame_stack: `k`, 1 where nothing is stacked and a frame is the whole observation.
         frames: `(T + k, B, *frame)`, in the environment's own dtype.
-        steps_since_reset: `(T + 1, B)` uint8, of the environment, at most `k - 1`.
-        is_first: `(T + 1, B)` bool, the observation is the first of an episode, as the learner sees episodes.
+        steps_since_reset: `(T + 1, B)` uint8, steps since the environment's reset, at most `k - 1`.
+        is_first: `(T + 1, B)` bool, whether an observation is the first of an episode, as learners see it.
         actions: `(T, B)` int64, indices into the task's own actions.
         rewards: `(T, B)` float32.
-        terminations: `(T, B)` bool, the episode ended in a terminal state.
-        truncations: `(T, B)` bool, the episode was cut off.
-        valid: `(T, B)` bool.
-        final_observations: `(t, b) -> observation`.
-        columns: What whoever acted knows of how it acted, and what the task's expert says of
-            `observations[:T]`: name -> `(T, B, ...)`.
-        state: `(B, S)` float32, the recurrent state of who acted before row 0 (and before an episode that
-            begins there made it forget); `S` is 0 where nothing is recurrent.
+        terminations: `(T, B)` bool, whether the episode ended in a terminal state.
+        truncations: `(T, B)` bool, whether the episode was cut off.
+        valid: `(T, B)` bool, whether the row is a transition.
+        final_observations: `(t, b) -> observation`, the last ones of truncated episodes.
+        columns: Name -> `(T, B, ...)`: what the actor tells of its actions, and the expert's labels of
+            `observations[:T]`.
+        state: `(B, S)` float32, the actor's recurrent state before row 0 (not yet forgotten where an
+            episode begins there); `S` is 0 if nothing is recurrent.
     """
 
     task: str
@@ -80,7 +80,7 @@ class Fragment:
         first_observation: NDArray[Any],
         frame_stack: int = 1,
     ) -> "Fragment":
-        """Arrays for `steps` rows, with the `(B, *observation)` of row 0 written, as just after a reset."""
+        """Allocates `steps` rows and writes the `(B, *observation)` of row 0, as just after a reset."""
         num_envs = len(first_observation)
         frame_shape = first_observation.shape[1:] if frame_stack == 1 else first_observation.shape[1:-1]
         frames = np.empty((steps + frame_stack, num_envs, *frame_shape), first_observation.dtype)
@@ -136,16 +136,16 @@ class Fragment:
         return int(self.valid.sum())
 
     def agent_steps(self) -> int:
-        """As `env_steps`: one agent, the task, acts in each step."""
+        """Number of transitions too, since one agent, the task, acts in each."""
         return self.env_steps()
 
 
 def forget_frames_before_reset(stacks: NDArray[Any], steps_since_reset: NDArray[np.uint8]) -> None:
-    """Zeroes, in place, what a stack must not show of the episode before.
+    """Zeroes, in place, the frames of stacks that are from before a reset.
 
     Args:
         stacks: `(*rows, k, *frame)`, oldest frame first.
-        steps_since_reset: `(*rows)`, of the environment: so many frames before the newest are its own.
+        steps_since_reset: `(*rows)`, how many frames before the newest are from after the reset.
     """
     frame_stack = stacks.shape[steps_since_reset.ndim]
     if (steps_since_reset < frame_stack - 1).any():

@@ -36,7 +36,7 @@ def tune_process(*, compiles: bool) -> None:
     """
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set by a module class
     if compiles:
-        limits = torch._dynamo.config  # type: ignore[attr-defined]  # torch does not list its submodules
+        limits = torch._dynamo.config
         limits.recompile_limit = max(limits.recompile_limit, limits.accumulated_recompile_limit)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -56,7 +56,7 @@ class HostBuffers:
         """Makes no array yet.
 
         Args:
-            device: Where the tensors go.
+            device: Device of the tensors.
         """
         self._device = torch.device(device)
         self._is_pinned = self._device.type == "cuda"
@@ -64,7 +64,7 @@ class HostBuffers:
         self._copied = deque(torch.cuda.Event() for _ in range(2 if self._is_pinned else 0))
 
     def turn(self) -> None:
-        """Turns to the set that was filled longest ago, and waits for the end of the copies from it."""
+        """Turns to the set that was filled longest ago, after waiting for the copies from it to end."""
         self._sets.rotate()
         if self._is_pinned:
             self._copied.rotate()
@@ -76,7 +76,7 @@ class HostBuffers:
         return None if tensor is None else tensor.numpy()
 
     def make(self, name: str, shape: Sequence[int], like: NDArray[Any]) -> NDArray[Any]:
-        """An array of zeros with the dtype of `like` and its order of axes in memory, after any before them.
+        """Makes an array of zeros with the dtype of `like` and, in its last axes, its order in memory.
 
         Stacked frames lie frame by frame, though their axis is the last: rows of memory that are in the same
         order on both sides are copied fastest.
@@ -93,6 +93,6 @@ class HostBuffers:
         return self._sets[0][name].to(self._device, non_blocking=True)
 
     def sent(self) -> None:
-        """Call after the last `to_device` of a turn."""
+        """Marks the end of a turn's copies; call it after the last `to_device`."""
         if self._is_pinned:
             self._copied[0].record(torch.cuda.current_stream(self._device))

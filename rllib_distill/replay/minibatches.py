@@ -21,8 +21,8 @@ class Sequences:
     """How sequences are drawn.
 
     Attributes:
-        length: In rows.
-        burn_in: How many of these, at the beginning, only warm up a recurrent state.
+        length: Number of rows.
+        burn_in: Number of rows at the beginning that only warm up a recurrent state.
     """
 
     length: int
@@ -49,13 +49,13 @@ class Minibatches:
         """Prepares for draws.
 
         Args:
-            replay_buffer: Where the rows are.
+            replay_buffer: The replay buffer to draw from.
             spaces: The module's common spaces.
             tasks: The module's tasks, in order.
-            size: Rows per task, or sequences.
-            columns: Of `ReplayBuffer.sample_rows`; sequences have the columns that `Batch` needs besides.
-            device: Where the tensors go.
-            sequences: How sequences are drawn; None: rows are.
+            size: Number of rows, or of sequences, per task.
+            columns: Columns of `ReplayBuffer.sample_rows`; sequences also have those that `Batch` needs.
+            device: Device of the tensors.
+            sequences: How sequences are drawn; None to draw rows.
         """
         self._replay_buffer = replay_buffer
         self._spaces = spaces
@@ -70,7 +70,7 @@ class Minibatches:
         self._legal = None if legal is None else torch.from_numpy(legal).to(device)[:, None, None]
 
     def draw(self) -> Batch:
-        """A minibatch with the columns that were asked for."""
+        """Draws a minibatch with the columns that were asked for."""
         self._buffers.turn()
         finals = [self._draw_task(i, task) for i, task in enumerate(self.tasks)]
         columns: dict[str, Any] = {}
@@ -91,10 +91,11 @@ class Minibatches:
     def _draw_task(self, i: int, task: str) -> dict[tuple[int, int], NDArray[Any]]:
         """Draws into the i-th part of every array; returns the sequences' final observations."""
         whole = self._arrays_that_fit(i, task)
+        finals: dict[tuple[int, int], NDArray[Any]] = {}
         if self._sequences is None:
             rows = {name: array[0] for name, array in whole.items()}
             drawn = self._replay_buffer.sample_rows(task, self._size, self._columns, out=rows)
-            drawn, finals = {name: values[None] for name, values in drawn.items()}, {}
+            drawn = {name: values[None] for name, values in drawn.items()}
         else:
             length = self._sequences.length
             drawn, finals = self._replay_buffer.sample_sequences(
@@ -106,7 +107,7 @@ class Minibatches:
         return finals
 
     def _arrays_that_fit(self, i: int, task: str) -> Columns:
-        """Those of observations that the task's need not be padded for: they are drawn in place."""
+        """The arrays into which a task's observations are drawn directly, as they need no padding."""
         own_shape = self._replay_buffer.observation_shape(task)
         arrays = {name: self._buffers.get(name) for name in _OBSERVATIONS if name in self._columns}
         return {
@@ -148,5 +149,5 @@ class OneTaskAtATime:
         self._minibatches_of = minibatches_of
 
     def draw(self) -> Batch:
-        """A minibatch of one task: see `Minibatches.draw`."""
+        """Draws a minibatch of one task; see `Minibatches.draw`."""
         return self._minibatches_of[self._replay_buffer.draw_task(self._minibatches_of)].draw()

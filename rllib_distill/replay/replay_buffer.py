@@ -22,7 +22,7 @@ _FORMAT = 2
 
 
 class Start(NamedTuple):
-    """What is known of the first row of a fragment: `(B, S)` recurrent states, and `(B,)` `is_first`."""
+    """What is known of a fragment's first row: recurrent states `(B, S)`, and `is_first` `(B,)`."""
 
     state: NDArray[np.float32]
     is_first: NDArray[np.bool_]
@@ -63,12 +63,11 @@ class Ring:
 
     @classmethod
     def for_fragments(cls, num_transitions: int, fragment: Fragment) -> "Ring":
-        """A ring for fragments of this one's shapes, dtypes and columns.
+        """Makes a ring for fragments of this one's shapes, dtypes and columns.
 
         Args:
-            num_transitions: That it can hold, rounded up to whole rows: a buffer that held a little less than
-                it was asked to could never be full enough.
-            fragment: The first that will come.
+            num_transitions: How many transitions it can hold, rounded up to whole rows.
+            fragment: The first fragment that will come.
         """
         return cls(_num_rows(num_transitions, fragment), _columns(fragment), fragment.frame_stack)
 
@@ -90,14 +89,14 @@ class Ring:
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
-        """Of one observation."""
+        """Shape of one observation."""
         frame_shape = tuple(self._columns["frames"].shape[2:])
         return frame_shape if self.frame_stack == 1 else (*frame_shape, self.frame_stack)
 
     # -- writing -------------------------------------------------------------------------------------------
 
     def add(self, fragment: Fragment) -> None:
-        """Appends a fragment; one longer than the ring leaves its last rows."""
+        """Appends a fragment; of one longer than the ring, the last rows are kept."""
         begins_anew = fragment.start != self._next_start
         if begins_anew:
             self._leave_gap(fragment)
@@ -126,7 +125,7 @@ class Ring:
 
     def _leave_gap(self, fragment: Fragment) -> None:
         if self._next_start is not None:
-            self.head += 1  # the newest observation's row, which no transition starts from, stays so
+            self.head += 1  # no transition will ever start from the newest observation's row
         for frame in fragment.frames[: self.frame_stack - 1]:
             row = self.head % self.rows
             self._forget_final_observations(slice(row, row + 1))
@@ -136,16 +135,16 @@ class Ring:
 
     @property
     def _oldest(self) -> int:
-        """Time index of the oldest row that is there with all its frames."""
+        """Time index of the oldest row whose frames are all there."""
         return max(0, self.head - (self.rows - self.frame_stack))
 
     # -- drawing -------------------------------------------------------------------------------------------
 
     def draw_rows(self, size: int, rng: np.random.Generator) -> Index:
-        """Uniformly drawn valid transitions, with replacement, `(size,)`.
+        """Draws valid transitions uniformly, with replacement: flat indices `(size,)`.
 
         Raises:
-            ValueError: There is none.
+            ValueError: There is no valid transition.
         """
         valid = self._flat("valid")
         drawn = self._draw_any(size, rng)
@@ -164,12 +163,12 @@ class Ring:
         return [time for time in self._starts if time + length <= self.head]
 
     def sequences(self, starts: Index, envs: Index, length: int) -> Index:
-        """The rows of sequences and of what follows their last rows, `(length + 1, size)`.
+        """Flat indices `(length + 1, size)` of sequences' rows, and of the row after each.
 
         Args:
-            starts: `(size,)` of `starts(length)`.
-            envs: `(size,)` the environment of each.
-            length: In rows.
+            starts: `(size,)`, entries of `starts(length)`.
+            envs: `(size,)`, the environment of each.
+            length: Number of rows of a sequence.
         """
         index: Index = (starts + np.arange(length + 1)[:, None]) % self.rows * self.num_envs + envs
         return index
@@ -193,14 +192,14 @@ class Ring:
         return taken
 
     def final_observations(self, index: Index) -> dict[tuple[int, int], NDArray[Any]]:
-        """`(t, i) -> observation` of truncated rows of sequences, index `(length, size)`; see `Fragment`."""
+        """Final observations of sequences, `(t, i) -> observation`, at flat indices `(length, size)`."""
         return {
             (at[0], at[1]): self._final_observations[int(index[at])]
             for at in self._with_final_observations(index)
         }
 
     def _with_final_observations(self, index: Index) -> Iterator[tuple[int, ...]]:
-        """Where; in NEXT_STEP autoreset mode nowhere: the next row is the final one."""
+        """Positions in `index` that have one; none in NEXT_STEP autoreset mode, where the next row has it."""
         if self._final_observations:
             for at in zip(*np.nonzero(self._flat("truncations")[index]), strict=True):
                 if int(index[at]) in self._final_observations:
@@ -209,11 +208,11 @@ class Ring:
     def take_n_step(
         self, index: Index, n_step: int, gamma: float
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], Index]:
-        """Returns over at most `n_step` steps (Sutton, 1988), fewer where an episode or what is known ends.
+        """Returns over `n_step` steps (Sutton, 1988), or fewer where an episode or the ring ends.
 
         Args:
             index: Flat indices of first transitions.
-            n_step: At least 1.
+            n_step: Number of steps, at least 1.
             gamma: Discount factor.
 
         Returns:
@@ -260,7 +259,7 @@ class Ring:
     # -- checkpoints ---------------------------------------------------------------------------------------
 
     def get_state(self) -> dict[str, Any]:
-        """Everything, bit for bit; boolean columns packed, 8 to a byte."""
+        """The ring's whole state, bit for bit; boolean columns are packed, 8 values to a byte."""
         used = min(self.head + 1, self.rows)
         return {
             "rows": self.rows,
@@ -274,7 +273,7 @@ class Ring:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Ring":
-        """The ring that `get_state` described."""
+        """Makes the ring whose state `get_state` returned."""
         columns = {name: _unpack(*packed) for name, packed in state["columns"].items()}
         ring = cls(state["rows"], columns, state["frame_stack"])
         ring.head = state["head"]
@@ -290,9 +289,9 @@ class Ring:
 
 
 class ReplayBuffer:
-    """A ring per task and env runner; space is taken when the first fragment comes.
+    """A ring per task and env runner, allocated when its first fragment comes.
 
-    Actor-Mimic and Policy Distillation both keep one replay memory per game (Parisotto 2016, 100,000
+    Actor-Mimic and Policy Distillation both keep one replay buffer per game (Parisotto 2016, 100,000
     transitions; Rusu 2016, 540,000), so a task whose episodes are long cannot crowd out the others.
     """
 
@@ -313,8 +312,8 @@ class ReplayBuffer:
             capacity: Transitions per task, shared equally by the env runners.
             num_env_runners: How many env runners feed this buffer.
             n_step: Steps of a row's return, see `Ring.take_n_step`.
-            gamma: Its discount factor.
-            seed: Of the sampling; None draws one.
+            gamma: Discount factor of this return.
+            seed: Seed of the draws; None for a random one.
         """
         self.capacity = capacity
         self._num_env_runners = num_env_runners
@@ -338,18 +337,18 @@ class ReplayBuffer:
         return sum(map(len, self._rings[task].values()))
 
     def num_sequences(self, length: int) -> int:
-        """Number of sequences of so many rows, of the task that has the fewest."""
+        """Number of sequences of `length` rows, of the task that has the fewest."""
         return min(
             sum(len(ring.starts(length)) * ring.num_envs for ring in rings.values())
             for rings in self._rings.values()
         )
 
     def observation_shape(self, task: str) -> tuple[int, ...]:
-        """Shape of one stored observation of a task, of which there must be some."""
+        """Shape of a task's observations, of which at least one must be stored."""
         return next(iter(self._rings[task].values())).observation_shape
 
     def add(self, fragment: Fragment) -> None:
-        """Stores a fragment, over the oldest steps of its env runner once the buffer is full."""
+        """Stores a fragment; in a full buffer it replaces the oldest steps of its env runner."""
         rings, restored = self._rings[fragment.task], self._restored[fragment.task]
         share, runner = -(-self.capacity // self._num_env_runners), fragment.env_runner_index
         if runner in restored:
@@ -364,7 +363,7 @@ class ReplayBuffer:
         rings[runner].add(fragment)
 
     def draw_task(self, tasks: Iterable[str]) -> str:
-        """One of `tasks`, each with the same chance."""
+        """Draws one of `tasks`, each with the same chance."""
         tasks = tuple(tasks)
         return tasks[int(self._rng.integers(len(tasks)))]
 
@@ -376,11 +375,11 @@ class ReplayBuffer:
         """Draws transitions of one task uniformly, with replacement.
 
         Args:
-            task: Whose.
-            size: How many.
-            columns: Of `observations`, `actions`, `rewards`, `terminations`, `truncations`,
-                `next_observations` and fragments' own; with `discounts`, `rewards` are returns of up to
-                `n_step` steps and `next_observations` what follows them, discounted so.
+            task: The task.
+            size: Number of rows.
+            columns: Any of `observations`, `actions`, `rewards`, `terminations`, `truncations`,
+                `next_observations` and fragments' own columns. With `discounts`, `rewards` are returns of up
+                to `n_step` steps, after which `next_observations` follow.
             out: Arrays `(size, ...)` to write into, by column; others are allocated.
 
         Returns:
@@ -424,16 +423,16 @@ class ReplayBuffer:
         """Draws sequences of one task, uniformly of those that start with a fragment; none twice if possible.
 
         Args:
-            task: Whose.
-            size: How many.
-            length: In rows, of which there must be at least one such sequence.
-            columns: As of `sample_rows`, without `next_observations` and `discounts`.
+            task: The task.
+            size: Number of sequences.
+            length: Rows of a sequence; the task must have at least one that long.
+            columns: As in `sample_rows`, without `next_observations` and `discounts`.
             out: Arrays to write into, by column; others are allocated.
 
         Returns:
-            Column -> `(length, size, ...)`; `observations` and `is_first` `(length + 1, size, ...)`, with
-            what follows the last row; and always `is_first` and `state` `(size, S)`. And the final
-            observations of truncated episodes, `(t, i) -> observation`, as `Fragment` has them.
+            The columns asked for, `(length, size, ...)`, with `is_first` and `state` `(size, S)`;
+            `observations` and `is_first` have `length + 1` rows. And the final observations of truncated
+            episodes, `(t, i) -> observation`, as `Fragment` has them.
         """
         out, columns = out or {}, tuple(columns)
         rings = list(self._rings[task].values())
@@ -472,13 +471,13 @@ class ReplayBuffer:
             for name in columns
         }
         taken["is_first"] = ring.take("is_first", index, out.get("is_first"))
-        taken["is_first"][0] = first.is_first  # of a gap before it, its state knows nothing
+        taken["is_first"][0] = first.is_first  # True in the ring after a gap, but here the state is known
         return {**taken, "state": first.state}
 
     # -- checkpoints ---------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        """Writes the whole buffer, and where its random numbers stand, to a file."""
+        """Writes the whole buffer and the state of its random numbers to a file."""
         state = {
             "format": _FORMAT,
             "rng": self._rng.bit_generator.state,
@@ -493,8 +492,8 @@ class ReplayBuffer:
     def load(self, path: Path) -> None:
         """Restores what `save` wrote.
 
-        If capacity, environments or columns are others now, a task's buffer starts empty when its next
-        fragment comes; what other env runners than today's had sampled goes when today's need the room.
+        If capacity, environments or columns have changed, a task's buffer starts empty when its next fragment
+        comes. Samples of env runners that are gone are dropped when present ones need their space.
 
         Raises:
             DistillError: An older version saved it.
@@ -508,7 +507,7 @@ class ReplayBuffer:
             )
         self._rng.bit_generator.state = state["rng"]
         for task, states in state["rings"].items():
-            # One by one: each takes as much space again as its ring until it is gone.
+            # One by one: until it is dropped, each takes as much space as its ring.
             self._rings[task] = {runner: Ring.from_state(states.pop(runner)) for runner in list(states)}
             self._restored[task] = set(self._rings[task])
 

@@ -10,6 +10,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from rllib_distill.errors import DistillError, check_bool, check_number, nearest
 
@@ -52,13 +53,13 @@ class AtariVectorEnv(VectorEnv[NDArray[np.uint8], NDArray[np.int64], NDArray[Any
             frame_stack: frames in an observation.
             frame_skip: how many frames an action is repeated for.
             screen_size: height and width of the observations in pixels.
-            noop_max: an episode starts with 0 to so many no-ops, uniformly (the papers: 1 to 30).
-            repeat_action_probability: of sticky actions: 0, or 0.25 as Machado et al. (2018) advise.
+            noop_max: an episode starts with 0 to this many no-ops, uniformly (in the papers 1 to 30).
+            repeat_action_probability: probability of a sticky action; Machado et al. (2018) advise 0.25.
             full_action_space: all 18 actions instead of those that do something in this game.
             reward_clipping: whether learners see only the sign of rewards.
             terminal_on_life_loss: whether learners see the loss of a life as the end of an episode.
-            max_num_frames_per_episode: episodes are truncated after so many frames (60 are a second).
-            num_threads: of ALE, for all copies.
+            max_num_frames_per_episode: episodes are truncated after this many frames (60 are a second).
+            num_threads: threads of ALE for all copies together.
         """
         from ale_py.vector_env import AtariVectorEnv as AleVectorEnv
 
@@ -90,6 +91,7 @@ class AtariVectorEnv(VectorEnv[NDArray[np.uint8], NDArray[np.int64], NDArray[Any
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
 
+    @override
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
@@ -97,7 +99,7 @@ class AtariVectorEnv(VectorEnv[NDArray[np.uint8], NDArray[np.int64], NDArray[Any
 
         Args:
             seed: copy i is seeded with `seed + i`, or with `seed[i]`; None: it goes on with its random state.
-            options: ALE's own.
+            options: passed to ALE.
 
         Raises:
             DistillError: there are not as many seeds as games.
@@ -126,7 +128,7 @@ class AtariVectorEnv(VectorEnv[NDArray[np.uint8], NDArray[np.int64], NDArray[Any
     def step_wait(
         self,
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """See `step`."""
+        """Waits for the step that `step_async` began; returns what `step` does."""
         stacks, scores, terminations, truncations, infos = self._ale.recv()
         rewards = scores.astype(np.float32)
         starts = _game_starts(infos)
@@ -138,6 +140,7 @@ class AtariVectorEnv(VectorEnv[NDArray[np.uint8], NDArray[np.int64], NDArray[Any
             infos["final_obs"] = _channels_last(infos["final_obs"])
         return _channels_last(stacks), rewards, terminations & ~life_losses, truncations, infos
 
+    @override
     def step(
         self, actions: NDArray[np.int64]
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
@@ -161,7 +164,7 @@ class AtariEnv(gym.Env[NDArray[np.uint8], int]):
     metadata = {"render_modes": []}  # noqa: RUF012  # gymnasium's own convention
 
     def __init__(self, game: str, **options: Any) -> None:
-        """Makes the game; options as of `AtariVectorEnv`."""
+        """Makes the game; options as in `AtariVectorEnv`."""
         self._games = AtariVectorEnv(game, 1, **options)
         self.observation_space = self._games.single_observation_space
         self.action_space = self._games.single_action_space
@@ -170,16 +173,16 @@ class AtariEnv(gym.Env[NDArray[np.uint8], int]):
         """ALE's names of the actions."""
         return list(self._games.action_meanings)
 
+    @override
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        """Starts a new game."""
         super().reset(seed=seed)
         observations, infos = self._games.reset(seed=seed)
         return observations[0], _of_one(infos)
 
+    @override
     def step(self, action: int) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
-        """Plays one step."""
         observations, rewards, terminations, truncations, infos = self._games.step(np.array([action]))
         terminated, truncated = bool(terminations[0]), bool(truncations[0])
         final = infos.pop("final_obs", observations)  # the vector env has begun the next game already
@@ -192,13 +195,13 @@ def _channels_last(stacks: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _game_starts(infos: dict[str, Any]) -> NDArray[np.int32]:
-    """At which of all its frames each copy began its game; lives can't tell, Amidar begins with 0 of them."""
+    """At which of its frames each copy began its game; lives don't tell, as Amidar begins with none."""
     starts: NDArray[np.int32] = infos["frame_number"] - infos["episode_frame_number"]
     return starts
 
 
 def _of_one(infos: dict[str, Any]) -> dict[str, Any]:
-    """Without what is meant for learners: a wrapper may have changed rewards and ends since."""
+    """One copy's infos, without those for learners: a wrapper may change rewards and ends."""
     return {name: values[0] for name, values in infos.items() if not name.startswith("training_")}
 
 

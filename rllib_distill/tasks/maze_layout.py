@@ -32,9 +32,9 @@ class MazeLayout:
     not depend on `apples`, and the first apples are the same however many there are.
 
     Attributes:
-        task: which maze.
+        task: which maze, any number from 0.
         size: cells per side, the outer walls included.
-        apples: how many.
+        apples: how many apples there are.
 
     Raises:
         DistillError: an option's value is not allowed.

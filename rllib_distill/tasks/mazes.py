@@ -15,6 +15,7 @@ from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from rllib_distill.errors import DistillError, check_number
 from rllib_distill.tasks.maze_layout import STEPS, MazeLayout, check_odd, draw_maze
@@ -105,7 +106,7 @@ class MazeVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[Any]
             task: which maze: any number from 0, usually 0 to 7.
             size: cells per side with the outer walls, odd, 5 to 51.
             view: cells per side of what an agent sees, odd, 3 to 21.
-            apples: how many.
+            apples: how many apples there are.
             max_episode_steps: episodes are truncated after so many steps.
 
         Raises:
@@ -146,6 +147,7 @@ class MazeVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[Any]
         self._observations = np.zeros((num_envs, view, view, 3), np.bool_)
         self._terminations = np.zeros(num_envs, np.bool_)
 
+    @override
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.bool_], dict[str, Any]]:
@@ -170,6 +172,7 @@ class MazeVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[Any]
         self._elapsed_steps[:] = 0
         return self._observe(), {}
 
+    @override
     def step(
         self, actions: NDArray[np.int64]
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
@@ -238,7 +241,7 @@ class MazeEnv(gym.Env[NDArray[np.bool_], Any]):
         Args:
             render_mode: None, or `"rgb_array"`.
             max_episode_steps: episodes are truncated after so many steps.
-            options: see `MazeVectorEnv`.
+            options: those of `MazeVectorEnv`.
 
         Raises:
             DistillError: an option's value is not allowed.
@@ -258,22 +261,23 @@ class MazeEnv(gym.Env[NDArray[np.bool_], Any]):
         """The actions' names; those that MiniGrid has too mean the same there."""
         return list(ACTION_MEANINGS)
 
+    @override
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.bool_], dict[str, Any]]:
-        """Starts a new episode."""
         super().reset(seed=seed)
         self._elapsed_steps = 0
         observations, infos = self._mazes.reset(seed=None if seed is None else [seed])
         return observations[0].copy(), infos
 
+    @override
     def step(self, action: Any) -> tuple[NDArray[np.bool_], float, bool, bool, dict[str, Any]]:
-        """Moves the agent."""
         observations, rewards, *_ = self._mazes.step(np.array([action]))
         self._elapsed_steps += 1
         is_truncated = self._elapsed_steps >= self.max_episode_steps
         return observations[0].copy(), float(rewards[0]), False, is_truncated, {}
 
+    @override
     def render(self) -> Any:
         """A picture `(height, width, 3)` uint8 of the maze; None without a render mode."""
         return None if self.render_mode is None else self._mazes.draw(0)

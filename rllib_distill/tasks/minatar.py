@@ -9,6 +9,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from rllib_distill.errors import DistillError
 
@@ -75,6 +76,7 @@ class MinAtarVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[A
         self._elapsed_steps = np.zeros(num_envs, dtype=np.int64)
         self._max_episode_steps = max_episode_steps
 
+    @override
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.bool_], dict[str, Any]]:
@@ -99,6 +101,7 @@ class MinAtarVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[A
             self._observations[i] = self._restart(i)
         return self._observations, {}
 
+    @override
     def step(
         self, actions: NDArray[np.int64]
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:

@@ -6,9 +6,10 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict
 from numpy.typing import NDArray
+from typing_extensions import override
 
 ID_PREFIXES = ("MiniGrid-", "BabyAI-")
-"""Of the ids that the package registers; it has no namespace."""
+"""Beginnings of the ids that the package registers, which has no namespace."""
 
 
 class OneHotMiniGrid(gym.ObservationWrapper[NDArray[np.bool_], Any, dict[str, Any]]):
@@ -32,8 +33,8 @@ class OneHotMiniGrid(gym.ObservationWrapper[NDArray[np.bool_], Any, dict[str, An
         boolean: Any = np.bool_  # gymnasium's type hints leave it out
         self.observation_space = Box(0.0, 1.0, (*space["image"].shape[:2], sum(kinds)), dtype=boolean)
 
+    @override
     def observation(self, observation: dict[str, Any]) -> NDArray[np.bool_]:
-        """Encodes the image."""
         kinds = np.moveaxis(observation["image"], -1, 0)
         encoded = [one_hot[kind] for one_hot, kind in zip(self._one_hots, kinds, strict=True)]
         return np.concatenate(encoded, axis=-1)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
+from typing_extensions import override
 
 from rllib_distill.errors import DistillError
 from rllib_distill.tasks.task import TaskSet
@@ -46,6 +47,7 @@ class MultiTaskEnv(MultiAgentEnv):
         self.action_spaces = {name: env.action_space for name, env in self._envs.items()}
         super().__init__()
 
+    @override
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -67,10 +69,10 @@ class MultiTaskEnv(MultiAgentEnv):
         observation, info = self._envs[self._task].reset(seed=env_seed, options=options)
         return self._by_task(observation), self._by_task(info)
 
+    @override
     def step(
         self, action_dict: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, Any]]:
-        """Steps the episode's task with its agent's action."""
         action = action_dict[self._task]
         observation, reward, terminated, truncated, info = self._envs[self._task].step(action)
         return (
@@ -81,12 +83,12 @@ class MultiTaskEnv(MultiAgentEnv):
             self._by_task(info),
         )
 
+    @override
     def render(self) -> Any:
-        """Renders the episode's task."""
         return self._envs[self._task].render()
 
+    @override
     def close(self) -> None:
-        """Closes every task's environment."""
         for env in self._envs.values():
             env.close()
 

@@ -21,7 +21,7 @@ class HasSpaces(Protocol):
 
     @property
     def observation_space(self) -> Box:
-        """Of one environment."""
+        """Observation space of one environment."""
 
     @property
     def num_actions(self) -> int:
@@ -57,7 +57,7 @@ class SharedSpaces:
 
         Args:
             observations: `(..., *task's observation shape)`.
-            out: Where to write, zeros in the further channels; None: new memory, or none if nothing lacks.
+            out: Array to write into, whose further channels are zero; None for a new one, if one is needed.
 
         Returns:
             `(..., *observation_space.shape)`, of the same dtype.
@@ -72,18 +72,18 @@ class SharedSpaces:
         return out
 
     def own_part(self, task: str, observations: AnyArray) -> AnyArray:
-        """What a task's own observations are of padded ones, arrays or tensors; a view."""
+        """The part of padded observations, arrays or tensors, that a task's own ones are; a view."""
         if not self.observation_space.shape:
             return observations
         own: AnyArray = observations[..., : self.channels[task]]  # type: ignore[index]  # both kinds have it
         return own
 
     def to_common(self, task: str, actions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The common actions that a task's own ones are."""
+        """Maps a task's own actions to common ones."""
         return self.common_actions[task][actions]
 
     def to_own(self, task: str, actions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The task's own actions that legal common ones are."""
+        """Maps legal common actions to a task's own."""
         own = np.zeros(self.num_actions, np.int64)
         own[self.common_actions[task]] = np.arange(len(self.common_actions[task]))
         return own[actions]
@@ -91,7 +91,7 @@ class SharedSpaces:
     def scatter(
         self, task: str, values: NDArray[Scalar], out: NDArray[Scalar] | None = None
     ) -> NDArray[Scalar]:
-        """Values `(..., n_i)` of a task's own actions as `(..., A)`: 0 at the others, or what `out` has."""
+        """Spreads values `(..., n_i)` of a task's own actions to `(..., A)`; others are 0, or as in `out`."""
         if out is None:
             out = np.zeros((*values.shape[:-1], self.num_actions), values.dtype)
         out[..., self.common_actions[task]] = values

@@ -49,7 +49,7 @@ class TaskSpec:
         env_config: keyword arguments for `gym.make`, the class or the callable; for an Atari id, options of
             `AtariVectorEnv`.
         wrappers: dotted names or callables, each called with the environment, in this order.
-        max_episode_steps: episodes are truncated after so many steps; None: as the environment says.
+        max_episode_steps: episodes are truncated after so many steps; None leaves it to the environment.
     """
 
     name: str
@@ -102,11 +102,11 @@ class TaskSpec:
         The observations that a step returns may be overwritten by the next step.
 
         Args:
-            num_envs: how many.
-            num_threads: that may step them, where the environments have threads of their own (ALE).
+            num_envs: number of environments.
+            num_threads: threads that may step them, where they have threads of their own (ALE).
 
         Raises:
-            DistillError: as `make_env`.
+            DistillError: as in `make_env`.
         """
         with self._naming_the_task():
             own = None if self.wrappers else make_own_vector_env(self, num_envs, num_threads)
@@ -139,7 +139,7 @@ class TaskSpec:
 
     @contextmanager
     def _naming_the_task(self) -> Iterator[None]:
-        """Mistakes that come up in here are told in one line, with the task's name and `env_config`."""
+        """Tells mistakes that come up within in one line, with the task's name and `env_config`."""
         try:
             yield
         except (TypeError, gym.error.Error, DistillError) as error:
@@ -195,7 +195,7 @@ class Task:
 
     Attributes:
         spec: how its environments are made.
-        observation_space: of one environment, after the wrappers.
+        observation_space: observation space of one environment, after the wrappers.
         num_actions: how many discrete actions the task has of its own.
         action_meanings: a name for each of them where the environment has names (MinAtar, Atari), else None.
     """

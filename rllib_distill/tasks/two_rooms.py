@@ -1,4 +1,4 @@
-"""What the best policy earns in the two rooms, to measure learned ones against."""
+"""Two rooms joined by a corridor (Teh et al., 2017): the tasks, and what the best policy earns in them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from rllib_distill.errors import DistillError, check_choice, check_number
 from rllib_distill.tasks.task import check_render_mode
@@ -143,7 +144,7 @@ class TwoRoomsMap:
 
     @cached_property
     def rewards(self) -> NDArray[np.float32]:
-        """`(num_states,)`: of the step that led to a state; 0 for first states. A state tells its reward."""
+        """`(num_states,)`: reward of the step that led to a state; 0 for first states."""
         rewards = np.empty((self.num_cells, _HISTORIES), np.float32)
         rewards[:, 0] = 0.0
         rewards[:, 1 : 1 + len(_MOVES)] = STEP_REWARD
@@ -216,14 +217,14 @@ class TwoRoomsVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]]
 
         Args:
             num_envs: how many agents, each alone in its rooms.
-            goal: a free cell's number (row by row) or `[row, column]`; None: that of `task`.
-            task: which goal, if none is given: even tasks' are in the left room, odd ones' in the right one.
+            goal: a free cell's number (row by row) or `[row, column]`; None for the goal of `task`.
+            task: picks the goal if none is given; even tasks have it in the left room, odd ones in the right.
             room_height: rows of each room.
             room_width: columns of each room.
             corridor_length: columns between the rooms.
             slip: probability in [0, 1] that a step goes in a direction drawn uniformly, whatever was chosen.
-            observation: `"state"`: one-hot of the state (location, previous action, previous reward), for
-                tables; `"features"`: one-hot location, one-hot previous action and the previous reward.
+            observation: `"state"`, a one-hot of the state (location, previous action, previous reward), for
+                tables; or `"features"`, one-hot location, one-hot previous action and previous reward.
             max_episode_steps: episodes are truncated after so many steps.
 
         Raises:
@@ -257,6 +258,7 @@ class TwoRoomsVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]]
         self._terminations = np.zeros(num_envs, np.bool_)
         self._truncations = np.zeros(num_envs, np.bool_)
 
+    @override
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
@@ -275,6 +277,7 @@ class TwoRoomsVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]]
         self._elapsed_steps[:] = 0
         return self._observe(), {}
 
+    @override
     def step(
         self, actions: NDArray[np.int64]
     ) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
@@ -337,7 +340,7 @@ class TwoRoomsEnv(gym.Env[NDArray[Any], Any]):
 
         Args:
             render_mode: None, or `"rgb_array"`.
-            options: see `TwoRoomsVectorEnv`.
+            options: those of `TwoRoomsVectorEnv`.
 
         Raises:
             DistillError: an option's value is not allowed.
@@ -353,20 +356,21 @@ class TwoRoomsEnv(gym.Env[NDArray[Any], Any]):
         """The actions' names."""
         return list(ACTION_MEANINGS)
 
+    @override
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
-        """Starts a new episode."""
         super().reset(seed=seed)
         observations, infos = self._rooms.reset(seed=seed)
         return observations[0].copy(), infos
 
+    @override
     def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
-        """Moves the agent."""
         observations, rewards, terminations, truncations, infos = self._rooms.step(np.array([action]))
         last = infos["final_obs"][0] if infos else observations[0]
         return last.copy(), float(rewards[0]), bool(terminations[0]), bool(truncations[0]), {}
 
+    @override
     def render(self) -> Any:
         """A picture `(height, width, 3)` uint8 of where the agent is."""
         return None if self.render_mode is None else self._rooms.picture(0)
@@ -376,9 +380,9 @@ def optimal_return(rooms: TwoRoomsMap, *, slip: float = 0.0, max_episode_steps: 
     """The best policy's undiscounted return of an episode, the mean over all starts.
 
     Args:
-        rooms: with the goal.
+        rooms: the rooms, with a goal.
         slip: probability in [0, 1] that a step goes in a direction drawn uniformly.
-        max_episode_steps: of an episode.
+        max_episode_steps: episodes are truncated after so many steps.
     """
     values = optimal_values(rooms, slip=slip, max_episode_steps=max_episode_steps)
     return float(values[rooms.start_cells].mean())
@@ -392,9 +396,9 @@ def optimal_values(
     V_0 = 0;  V_k+1(c) = max_a (1 - slip) Q_k(c, a) + slip mean_b Q_k(c, b);  Q_k(c, a) = R + V_k(c')
 
     Args:
-        rooms: with the goal.
+        rooms: the rooms, with a goal.
         slip: probability in [0, 1] that a step goes in a direction drawn uniformly.
-        max_episode_steps: of an episode.
+        max_episode_steps: episodes are truncated after so many steps.
 
     Returns:
         `(cells,)`: the undiscounted return from each cell; 0 for the goal, where episodes are over.

@@ -134,9 +134,9 @@ def make_own_vector_env(task: "TaskSpec", num_envs: int, num_threads: int) -> An
     """Makes the vector env that a task's id has of its own; None if it has none that takes its `env_config`.
 
     Args:
-        task: without wrappers, which are for single environments.
-        num_envs: how many environments.
-        num_threads: that may step them, where the environments have threads of their own (ALE).
+        task: the task, without wrappers, which are for single environments.
+        num_envs: number of environments.
+        num_threads: threads that may step them, where they have threads of their own (ALE).
 
     Raises:
         DistillError: the id is unknown, or an option or its value.
@@ -177,7 +177,7 @@ _MAKERS: dict[str, Callable[[str, "TaskSpec", int, int], AnyVectorEnv | None]] =
 
 
 def is_atari(env_id: object) -> bool:
-    """Whether it is an ALE game, which has ALE's settings in `env_config` instead of gymnasium's."""
+    """Whether an id is an ALE game, which has ALE's settings in `env_config` instead of gymnasium's."""
     return isinstance(env_id, str) and _namespace(env_id) == "ALE"
 
 

@@ -115,7 +115,7 @@ def test_a_users_torso_takes_its_options_and_the_layers_after_a_torso():
         ({"type": "mlp", "hiddens": 256}, (4,), "'hiddens' is 256; it must be a list"),
         ({"type": "mlp", "hiddens": []}, (4,), r"'hiddens' is \[\]; .*'linear'"),
         ({"type": "mlp", "hiddens": [8, -1]}, (4,), "'hiddens' is -1; it must be an integer >= 1"),
-        ({"type": "nature_cnn", "filters": [32, 64]}, ATARI, r"'filters' is \[32, 64\]; it must be a list of 3"),
+        ({"type": "nature_cnn", "filters": [32, 64]}, ATARI, r"is \[32, 64\]; it must be a list of 3"),
         ({"type": "nature_cnn", "filters": 32}, ATARI, "'filters' is 32; it must be a list of 3"),
         ({"type": "nature_cnn", "hidden": 0}, ATARI, "'hidden' is 0; it must be an integer >= 1"),
         ({"type": "cnn", "hiddens": []}, ATARI, r"'hiddens' is \[\]; it must be a list of at least one"),

@@ -4,6 +4,7 @@ from typing import Any, Self
 
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
+from typing_extensions import override
 
 from rllib_distill.core.experts import ExpertsMixin, StudentAlgorithm
 from rllib_distill.core.replay import ReplayConfig
@@ -33,14 +34,15 @@ class ActorMimicConfig(ExpertsMixin, ReplayConfig):
         self.lr = 0.0005
         self.epsilon = 0.1
 
+    @override
     def training(self, *, tau: Coefficient = NotProvided, beta: float = NotProvided, **kwargs: Any) -> Self:
         """Sets the training related configuration.
 
         Args:
-            tau: Temperature of the experts' softmax, > 0; it divides the experts' Q-values only (default 1,
-                the official code's). Lower is greedier: it should be of the size of the gaps between
-                Q-values, which are small where rewards are. A number, or task -> number.
-            beta: Weight of feature regression, >= 0 (default 0.01, the paper's); 0 builds none.
+            tau: Temperature of the experts' softmax, > 0, a number or task -> number; it divides the
+                experts' Q-values only (default 1, as in the official code). Lower is greedier: it should be
+                of the size of the gaps between Q-values, which are small where rewards are.
+            beta: Weight of feature regression, >= 0 (default 0.01, as in the paper); 0 leaves it out.
             kwargs: See `ReplayConfig.training`.
 
         Returns:
@@ -50,41 +52,42 @@ class ActorMimicConfig(ExpertsMixin, ReplayConfig):
         return self._set_given({"tau": tau, "beta": beta})
 
     @property
+    @override
     def wants_expert_features(self) -> bool:
-        """Feature regression does."""
         return self.beta > 0
 
+    @override
     def model_config_of_module(self, module_id: str) -> dict[str, Any]:
-        """The student's network, and the size of each expert's features where they are regressed to."""
+        """Adds the size of each expert's features, where the student regresses to them."""
         sizes = {}
         if self.wants_expert_features:
             sizes = {task: expert.network.feature_size for task, expert in self.load_experts().items()}
         return {**super().model_config_of_module(module_id), "expert_feature_sizes": sizes}
 
+    @override
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """See RLlib."""
         from rllib_distill.algorithms.actor_mimic.actor_mimic_rl_module import ActorMimicRLModule
 
         return RLModuleSpec(module_class=ActorMimicRLModule)
 
+    @override
     def get_default_learner_class(self) -> type:
-        """See RLlib."""
         from rllib_distill.algorithms.actor_mimic.actor_mimic_learner import ActorMimicLearner
 
         return ActorMimicLearner
 
+    @override
     def validate(self) -> None:
-        """Checks every value before anything starts."""
         check_number("beta", self.beta, least=0)
         super().validate()
 
 
 class ActorMimic(StudentAlgorithm):
-    """Experts label the states that the student (or they) visit; the student regresses to their policies."""
+    """Experts label the states that are visited in training; the student regresses to their policies."""
 
     config: ActorMimicConfig
 
     @classmethod
+    @override
     def get_default_config(cls) -> ActorMimicConfig:
-        """See RLlib."""
         return ActorMimicConfig()

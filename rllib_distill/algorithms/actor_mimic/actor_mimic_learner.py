@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from rllib_distill.core.experts import greedy_agreement
 from rllib_distill.core.learner import Loss
@@ -19,12 +20,14 @@ class ActorMimicLearner(ReplayLearner):
     The official code sums over its 8 rows per game; the mean does not tie the step size to the batch size.
     """
 
+    @override
     def columns_of(self, module_id: str) -> tuple[str, ...]:
-        """States and their labels; actions and rewards play no part."""
+        """Observations and their labels; actions and rewards play no part."""
         return ("observations", *self.config.label_columns)
 
+    @override
     def loss_of_module(self, module_id: str, config: Any, batch: Batch, outputs: NetworkOutputs) -> Loss:
-        """Mean over all rows of the minibatch."""
+        """Averages both losses over all rows of the minibatch."""
         steps = batch.shape[1]
         logits = outputs.outputs[:, :steps]
         policy_loss = policy_regression_loss(

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Self
 
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
+from typing_extensions import override
 
 from rllib_distill.algorithms.distral.task_policies_config import TaskPoliciesConfig
 from rllib_distill.core.expert_export import ExpertExport
@@ -40,7 +41,7 @@ def variant_of(name: str) -> Variant:
 
 
 def name_of(alphas: set[float], parameterization: str) -> str:
-    """The name that settings go by; alphas strictly between 0 and 1 are all one variant."""
+    """The variant with these settings; all alphas strictly between 0 and 1 are the same variant."""
     terms = "a3c" if alphas == {0.0} else "kl" if alphas == {1.0} else "kl_ent"
     one_column = "" if terms == "a3c" else "_1col"
     return terms + {"one_column": one_column, "two_column": "_2col", "shared": "_multitask"}[parameterization]
@@ -90,6 +91,7 @@ class DistralConfig(TaskPoliciesConfig, TrajectoryMixin):
         alpha, parameterization = variant_of(name)
         return self.training(alpha=alpha, parameterization=parameterization)
 
+    @override
     def training(
         self,
         *,
@@ -99,9 +101,9 @@ class DistralConfig(TaskPoliciesConfig, TrajectoryMixin):
         """Sets the training related configuration.
 
         Args:
-            parameterization: Of a task policy's logits: `one_column` (the task network's own), `two_column`
-                (alpha h + beta f, the distilled network's and the task network's; default), or `shared` (one
-                network for all tasks, for alpha 0).
+            parameterization: What a task policy's logits are: those of the task's network (`one_column`);
+                alpha h + beta f, of the distilled network and the task's (`two_column`, default); or those of
+                one network for all tasks (`shared`, for alpha 0).
             kwargs: See `TaskPoliciesConfig.training` and `TrajectoryMixin.training`.
 
         Returns:
@@ -112,11 +114,12 @@ class DistralConfig(TaskPoliciesConfig, TrajectoryMixin):
         self._map_tasks()
         return self
 
+    @override
     def update_from_dict(self, config_dict: Mapping[str, Any]) -> Self:
-        """With the key `variant`; beside it, `alpha` may differ from 0.5 and be a mapping.
+        """Takes settings from a dict, which may have `variant` and, beside it, another `alpha` than 0.5.
 
         Raises:
-            DistillError: `alpha` or `parameterization` make another variant of it.
+            DistillError: `alpha` or `parameterization` is of another variant.
         """
         given = dict(config_dict)
         variant = given.pop(_VARIANT, None)
@@ -133,8 +136,9 @@ class DistralConfig(TaskPoliciesConfig, TrajectoryMixin):
             )
         return self
 
+    @override
     def known_keys(self) -> set[str]:
-        """`variant` is a key of dicts and files."""
+        """Adds `variant`, which is a key of dicts and files only."""
         return super().known_keys() | {_VARIANT}
 
     @property
@@ -145,60 +149,65 @@ class DistralConfig(TaskPoliciesConfig, TrajectoryMixin):
     # -- what the modules are ------------------------------------------------------------------------------
 
     @property
+    @override
     def has_distilled(self) -> bool:
-        """Not where nothing would be learned from it: separate learning."""
+        """Whether there is a distilled policy: in all variants but separate learning."""
         return self.parameterization != "one_column" or not _is_zero(self.alpha)
 
     @property
+    @override
     def learns_on_policy(self) -> bool:
-        """An actor-critic does."""
         return True
 
     @property
+    @override
     def policies_parameterization(self) -> Parameterization:
-        """One of the three that there are, `parameterization`."""
         return self.parameterization
 
+    @override
     def column_weights(self, task: str) -> tuple[float, float]:
         """Alpha for h, and 1 for the task network's outputs, which are beta f: see `TaskPolicies`.
 
-        Table 1 has alpha h even where alpha is 0; the objective has no KL then, but the network has two
-        columns still: h counts as with the alpha of the variants with KL and entropy.
+        With alpha 0 the objective has no KL, but table 1 has two columns still: h then has the weight that
+        it has in the variants with KL and entropy.
         """
         return self.alpha_of(task) or _SHARE_WITHOUT_KL, 1.0
 
+    @override
     def initial_head_scale(self, module_id: str) -> float:
-        """All policies start as the distilled one; of two columns one has a part of its logits already."""
+        """Lets all policies start as the distilled one, whose logits are a part of two columns already."""
         if module_id == DISTILLED or self.parameterization != "two_column":
             return 1.0
         return 1.0 - self.column_weights(module_id)[0]
 
+    @override
     def num_values(self, module_id: str) -> int:
-        """A value function per task, in the module that acts for it."""
+        """One value function per task, in the module that acts for the task."""
         if module_id != DISTILLED:
             return 1
         return len(self.tasks) if self.parameterization == "shared" else 0
 
+    @override
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """See RLlib."""
         from rllib_distill.algorithms.distral.distral_rl_module import DistralRLModule
 
         return RLModuleSpec(module_class=DistralRLModule)
 
+    @override
     def get_default_learner_class(self) -> type:
-        """See RLlib."""
         from rllib_distill.algorithms.distral.distral_learner import DistralLearner
 
         return DistralLearner
 
+    @override
     def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
         shared = self.parameterization == "shared"
         return dict.fromkeys(tasks, DISTILLED) if shared else super()._module_of_tasks(tasks)
 
     # -- checks --------------------------------------------------------------------------------------------
 
+    @override
     def validate(self) -> None:
-        """Checks every value before anything starts."""
         check_choice("parameterization", self.parameterization, ("one_column", "two_column", "shared"))
         if self.parameterization == "shared":
             self._check_shared()
@@ -225,24 +234,25 @@ def _is_zero(alpha: Coefficient) -> bool:
 
 
 class Distral(ExpertExport):
-    """An asynchronous actor-critic, successor of the paper's A3C: no replay, V-trace, any number of ranks.
+    """An asynchronous actor-critic with V-trace in place of the paper's A3C, on any number of learners.
 
-    Tasks are played by their own policies (module id = task name); `evaluate` plays them with the distilled
-    policy (module id `distilled`), too: `env_runners/distilled_episode_returns_mean/<task>`. With `a3c` there
-    is none, and with `a3c_multitask` it is the tasks' own.
+    Tasks are played by their own policies (module id = task name). `evaluate` also plays them with the
+    distilled policy (module id `distilled`): `env_runners/distilled_episode_returns_mean/<task>`. With `a3c`
+    there is no distilled policy, and with `a3c_multitask` it is the only policy.
     """
 
     config: DistralConfig
     expert_kind = "logits"
 
     @classmethod
+    @override
     def get_default_config(cls) -> DistralConfig:
-        """See RLlib."""
         return DistralConfig()
 
     @property
+    @override
     def learned_experts(self) -> dict[str, str]:
-        """Each task's policy where it is its own network alone, for the task's own observations."""
+        """Each task's policy, if it consists of the task's network alone and no observations are padded."""
         config = self.config
         shape = config.shared_spaces.observation_space.shape
         own = config.parameterization == "one_column" and all(

@@ -3,6 +3,7 @@
 import torch
 from ray.rllib.utils.metrics import ALL_MODULES
 from torch import Tensor, tensor
+from typing_extensions import override
 
 from rllib_distill.algorithms.distral.task_policies_config import read_distilled_policy, start_from
 from rllib_distill.core.learner import MultiTaskLearner
@@ -14,17 +15,18 @@ from rllib_distill.replay import Batch
 
 
 class TaskPoliciesMixin(MultiTaskLearner):
-    """Learns from batches of all tasks; `alpha` and `beta` are `(N, 1, 1)`, one of each task."""
+    """Gives a learner `init_from` and each task's `alpha` and `beta`, `(N, 1, 1)`."""
 
+    @override
     def build(self) -> None:
-        """As any learner's."""
         super().build()
         config, tasks = self.config, tuple(self.config.tasks)
         self.alpha = self._per_task([config.alpha_of(task) for task in tasks])
         self.beta = self._per_task([config.beta_of(task) for task in tasks])
 
+    @override
     def set_first_weights(self) -> None:
-        """As `init_from` says."""
+        """Starts from the distilled policy of `init_from`, if there is one."""
         if self.config.starts_from_another:
             weights = read_distilled_policy(self.config.init_from)
             for module_id in self.module.keys():  # no mapping
@@ -35,18 +37,20 @@ class TaskPoliciesMixin(MultiTaskLearner):
 
 
 class DistralLearner(TaskPoliciesMixin, TrajectoryLearner):
-    """One gradient step on all networks together (joint optimisation)."""
+    """Makes one gradient step on all networks together (joint optimisation)."""
 
+    @override
     def draw_minibatch(self) -> Batch | None:
-        """All samples that wait: the networks are asked about all tasks at once."""
+        """Takes all samples that wait, undivided: the networks run on all tasks at once."""
         return self.next_batch()
 
+    @override
     def compute_losses(self, *, fwd_out: TaskPolicyOutputs, batch: Batch) -> dict[str, Tensor]:
-        """Module id -> loss.
+        """Computes every module's loss: module id -> loss.
 
-        Each is a mean over its task's rows (the paper sums over them) and the distilled policy's is the sum
-        of these over tasks. Discounts count from each row, not from the episode's begin as in the equations:
-        so does the practice of A3C (Mnih et al., 2016).
+        A task's is a mean over its rows (the paper sums over them); the distilled policy's is the sum of such
+        means over tasks. Discounts count from each row as A3C's do in practice (Mnih et al., 2016), not from
+        the episode's first row as in the equations.
         """
         log_policies = torch.log_softmax(fwd_out.logits[:, :-1], -1)
         log_probs = taken(log_policies, batch.columns["actions"])

@@ -4,6 +4,7 @@ from typing import Any
 
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
+from typing_extensions import override
 
 from rllib_distill.core.rl_module import IS_FIRST, TASKS, NetworkRLModule
 from rllib_distill.env_runner.task_envs import DISTILLED
@@ -17,8 +18,8 @@ WHO = "who"
 class DistralRLModule(NetworkRLModule):
     """The distilled policy, or one task's network; alone it acts by its own logits."""
 
+    @override
     def setup(self) -> None:
-        """Builds the network: torso, perhaps an LSTM, a head of logits, heads of values."""
         super().setup()
         if self.model_config["starts_at_zero"]:
             scale_outputs(self.network, 0.0)
@@ -27,13 +28,13 @@ class DistralRLModule(NetworkRLModule):
 class DistralMultiRLModule(MultiRLModule):
     """All modules side by side: batches are of all tasks, and each column runs once."""
 
+    @override
     def setup(self) -> None:
-        """Builds the modules, then ties their networks together."""
         super().setup()
         self.policies = self._tie({module_id: module.network for module_id, module in self.items()})
 
     def tie_target_networks(self) -> TaskPolicies:
-        """The same policies of the target networks."""
+        """Ties the target networks together as `setup` ties the networks."""
         return self._tie(
             {
                 module_id: getattr(module, "target_network", module.network)
@@ -41,11 +42,14 @@ class DistralMultiRLModule(MultiRLModule):
             }
         )
 
+    @override
     def _forward_train(self, batch: Batch, **kwargs: Any) -> TaskPolicyOutputs:
+        assert batch.state is not None and batch.is_first is not None  # Distral learns from sequences
         return self.policies(batch.observations, batch.tasks, batch.state, batch.is_first)
 
+    @override
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """One row of time, `obs` `(N, 1, B, *observation)` of the N `tasks`, by the tasks' policies."""
+        """Computes one step's logits from `obs` `(N, 1, B, *observation)` of the N `tasks`."""
         ask = self.policies.distilled_only if batch.get(WHO) == DISTILLED else self.policies
         said = ask(batch[Columns.OBS], batch[TASKS], batch[Columns.STATE_IN], batch[IS_FIRST])
         return {Columns.ACTION_DIST_INPUTS: said.logits[:, 0], Columns.STATE_OUT: said.states[:, 0]}

@@ -1,4 +1,4 @@
-"""What Distral's actor-critic and soft Q-learning forms are configured with alike."""
+"""The settings that Distral and SoftQDistral share."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +8,7 @@ import torch
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.utils.from_config import NotProvided
+from typing_extensions import override
 
 from rllib_distill.core.algorithm import MODULES_FOLDER
 from rllib_distill.core.config import MultiTaskConfig, default_network
@@ -56,11 +57,11 @@ def start_from(weights: Mapping[str, torch.Tensor], module: Any, head_scale: flo
     """Gives a module the distilled policy's weights.
 
     Args:
-        weights: Of `read_distilled_policy`.
-        module: An RLModule.
-        head_scale: Its first logits, as a multiple of the distilled policy's.
+        weights: The result of `read_distilled_policy`.
+        module: The RLModule.
+        head_scale: The module's first logits, as a multiple of the distilled policy's.
     """
-    module.network.load_state_dict(weights, strict=False)  # which lack the value heads
+    module.network.load_state_dict(weights, strict=False)  # the weights lack value heads
     scale_outputs(module.network, head_scale)
 
 
@@ -87,7 +88,7 @@ def _is_value(name: str) -> bool:
 class TaskPoliciesConfig(MultiTaskConfig):
     """One policy per task (module id = task name) around a distilled policy (module id `distilled`).
 
-    All have the same network and the same actions: pi_0 is a policy for every task.
+    All have the same network and the same actions, so that pi_0 is a policy for every task.
     """
 
     per_task_settings = ("alpha", "beta")
@@ -98,10 +99,11 @@ class TaskPoliciesConfig(MultiTaskConfig):
         self.alpha: Coefficient = 0.5
         self.beta: Coefficient = 100.0
         self.init_from: str | Path | None = None
-        self._has_started = False  # from `init_from`, as all that a checkpoint of our own has
+        self._has_started = False  # True in checkpoints, which do not need `init_from` any more
         self.epsilon = 0.0  # policies are stochastic
         self.evaluation_epsilon = 0.0
 
+    @override
     def training(
         self,
         *,
@@ -114,10 +116,10 @@ class TaskPoliciesConfig(MultiTaskConfig):
 
         Args:
             alpha: c_KL / (c_KL + c_Ent), in [0, 1]: 0 rewards entropy only, 1 closeness to the distilled
-                policy only. A number, or task -> number. Default 0.5; 1 of `SoftQDistral`.
+                policy only. A number, or task -> number. Default 0.5; 1 for `SoftQDistral`.
             beta: 1 / (c_KL + c_Ent), above 0, per unit of reward: the larger, the less rewards are
                 regularised. A number, or task -> number where scales of rewards differ. Default 100; 5, the
-                paper's for gridworlds, of `SoftQDistral`.
+                paper's for gridworlds, for `SoftQDistral`.
             init_from: Checkpoint whose distilled policy the distilled policy and all task policies start
                 from (default None): a head start on new tasks. Networks and spaces must be the same. It is
                 read once, before the first step; what is restored from a later checkpoint needs it no more.
@@ -152,7 +154,7 @@ class TaskPoliciesConfig(MultiTaskConfig):
         raise NotImplementedError
 
     def initial_head_scale(self, module_id: str) -> float:
-        """What a module starts with, as a multiple of the distilled policy's logits in `init_from`."""
+        """A module's first logits, as a multiple of those of the distilled policy in `init_from`."""
         raise NotImplementedError
 
     def num_values(self, module_id: str) -> int:
@@ -160,7 +162,7 @@ class TaskPoliciesConfig(MultiTaskConfig):
         raise NotImplementedError
 
     def starts_at_zero(self, module_id: str) -> bool:
-        """Whether a module's outputs are 0 at first; so that pi_i starts as pi_0^alpha."""
+        """Whether a module's outputs are 0 at first, so that pi_i starts as pi_0^alpha."""
         return module_id != DISTILLED and self.policies_parameterization == "two_column"
 
     # -- what env runners and learners ask -----------------------------------------------------------------
@@ -170,24 +172,27 @@ class TaskPoliciesConfig(MultiTaskConfig):
         """Whether `init_from` has still to be read."""
         return self.init_from is not None and not self._has_started
 
+    @override
     def checkpoint_state(self) -> dict[str, Any]:
-        """What is restored has begun already, and `init_from` may be gone."""
+        """Adds that training has started: `init_from` may be gone when a checkpoint is restored."""
         return {**super().checkpoint_state(), "_has_started": True}
 
     def alpha_of(self, task: str) -> float:
-        """The task's."""
+        """Alpha of a task."""
         return coefficient_of(self.alpha, task)
 
     def beta_of(self, task: str) -> float:
-        """The task's."""
+        """Beta of a task."""
         return coefficient_of(self.beta, task)
 
+    @override
     def make_behaviour(self, modules: Any, experts: Any, *, device: torch.device, **_: Any) -> Actor:
-        """The tasks' policies, all at once, drawn from where `explore` says so."""
+        """Makes the actor of all tasks' policies together; it draws actions if `explore` is set."""
         return self._policies_actor(modules, device)
 
+    @override
     def make_evaluated_policies(self, modules: Any, device: torch.device) -> dict[str, Actor]:
-        """The tasks' policies, drawn from as in training, and the distilled policy on every task."""
+        """Evaluates the tasks' policies and, on every task, the distilled policy; both draw actions."""
         policies = {POLICY: self._policies_actor(modules, device)}
         if self.evaluates_distilled:
             policies[DISTILLED] = self._policies_actor(modules, device, who=DISTILLED)
@@ -203,25 +208,30 @@ class TaskPoliciesConfig(MultiTaskConfig):
         )
 
     @property
+    @override
     def evaluates_distilled(self) -> bool:
-        """Where it is not the tasks' own policy."""
+        """Whether there is a distilled policy that is not the tasks' policy itself."""
         return self.has_distilled and self.policies_parameterization != "shared"
 
     @property
+    @override
     def other_modules(self) -> tuple[str, ...]:
-        """The distilled policy, if any."""
+        """The distilled policy's module, if there is one."""
         return (DISTILLED,) if self.has_distilled else ()
 
+    @override
     def tasks_of_module(self, module_id: str) -> tuple[str, ...]:
-        """The distilled policy's are all."""
+        """The distilled policy's tasks are all tasks."""
         return tuple(self.tasks) if module_id == DISTILLED else super().tasks_of_module(module_id)
 
+    @override
     def module_spaces(self, module_id: str) -> SharedSpaces:
-        """The same for every module."""
+        """Every module has the common spaces of all tasks."""
         return self.shared_spaces
 
+    @override
     def get_multi_rl_module_spec(self, **kwargs: Any) -> MultiRLModuleSpec:
-        """A module per policy, and how they act together."""
+        """Makes a spec per module, and of the MultiRLModule in which they act together."""
         from rllib_distill.algorithms.distral.distral_rl_module import DistralMultiRLModule
 
         spec = super().get_multi_rl_module_spec(**kwargs)
@@ -233,8 +243,8 @@ class TaskPoliciesConfig(MultiTaskConfig):
         }
         return spec
 
+    @override
     def model_config_of_module(self, module_id: str) -> dict[str, Any]:
-        """What the module is built from."""
         shape = self.shared_spaces.observation_space.shape
         return {
             "network": default_network(shape) if self.network is None else self.network,
@@ -246,8 +256,8 @@ class TaskPoliciesConfig(MultiTaskConfig):
 
     # -- checks --------------------------------------------------------------------------------------------
 
+    @override
     def validate(self) -> None:
-        """Checks every value before anything starts."""
         tasks = self.task_set  # raises what is wrong with the tasks first
         check_coefficient("alpha", self.alpha, tasks, least=0, most=1)
         check_coefficient("beta", self.beta, tasks, above=0)
@@ -264,7 +274,7 @@ class TaskPoliciesConfig(MultiTaskConfig):
             check_initial_policy(self)
 
     def _check_tasks(self) -> None:
-        """One set of actions, in one order, so that the distilled policy means the same everywhere."""
+        """Raises DistillError unless all tasks have the same actions, for which pi_0 is a policy."""
         if DISTILLED in self.tasks:
             raise DistillError(
                 f"a task is called {DISTILLED!r}, which is the distilled policy's name: rename it."

@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
+from typing_extensions import override
 
 from rllib_distill.core.expert_export import ExpertExport
 from rllib_distill.core.replay import ReplayConfig
@@ -24,6 +25,7 @@ class QLearningConfig(ReplayConfig):
         self.huber_delta: float | None = 1.0
         self.target_network_update_freq = 250  # minibatches
 
+    @override
     def training(
         self,
         *,
@@ -37,9 +39,10 @@ class QLearningConfig(ReplayConfig):
 
         Args:
             double_q: Whether the online network picks the action that the target network values.
-            n_step: Rewards that are summed before the target network's value (default 1, the papers); with 3,
-                rewards travel faster (Hessel et al., 2018). Not corrected for exploration.
-            huber_delta: Where the loss turns from quadratic to linear (default 1); None: squared errors.
+            n_step: Rewards that are summed before the target network's value (default 1, as in the papers).
+                With 3, rewards travel faster (Hessel et al., 2018); exploration is not corrected for.
+            huber_delta: Error at which the loss turns from quadratic to linear (default 1); None for squared
+                errors.
             target_network_update_freq: Minibatches between updates of the target networks (default 250).
             kwargs: See `ReplayConfig.training`.
 
@@ -58,16 +61,16 @@ class QLearningConfig(ReplayConfig):
 
     @property
     def learns_q_values(self) -> bool:
-        """Whether any module does."""
+        """Whether any module learns Q-values."""
         return True
 
     @property
     def target_update_share(self) -> float:
-        """Share of the online network that a target update takes; 1: a copy."""
+        """Share of the way that an update moves target networks to the online ones; 1 copies these."""
         return 1.0
 
+    @override
     def validate(self) -> None:
-        """Checks every value before anything starts."""
         if self.is_recurrent and self.learns_q_values:  # before minibatches have to fit sequences
             raise DistillError(
                 "network has the option lstm; Q-learning is for networks without one: remove it, or stack "
@@ -89,7 +92,7 @@ class MultiTaskDQNConfig(QLearningConfig):
     """Configures `MultiTaskDQN` (Mnih et al., 2015; double Q-learning by van Hasselt et al., 2016).
 
     Args:
-        algo_class: Of the algorithm, as in RLlib.
+        algo_class: Class of the algorithm, as in RLlib.
         shared: Whether one network learns all tasks, with one head per task: the multi-task DQN that Policy
             Distillation is compared with (Rusu et al., 2016). Otherwise (default) each task has its own.
 
@@ -119,13 +122,14 @@ class MultiTaskDQNConfig(QLearningConfig):
         self.rollout_fragment_length = 16
         self.epsilon = [[0, 1.0], [200_000, 0.02]]
 
+    @override
     def training(
         self, *, shared: bool = NotProvided, target_network_tau: float = NotProvided, **kwargs: Any
     ) -> Self:
         """Sets the training related configuration.
 
         Args:
-            shared: See the class.
+            shared: Whether one network learns all tasks; see the class.
             target_network_tau: Share of the online network that a target update takes (default 1, a copy).
             kwargs: See `QLearningConfig.training`. `train_batch_size_per_learner` counts the rows of all
                 tasks (default: 128 of each).
@@ -140,28 +144,30 @@ class MultiTaskDQNConfig(QLearningConfig):
         return self
 
     @property
+    @override
     def target_update_share(self) -> float:
-        """RLlib's DQN calls it tau, which is a temperature everywhere in this package."""
+        """The setting `target_network_tau`, which RLlib's DQN calls tau (here tau is a temperature)."""
         return self.target_network_tau
 
+    @override
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """See RLlib."""
         from rllib_distill.core.rl_module import TargetNetworkRLModule
 
         return RLModuleSpec(module_class=TargetNetworkRLModule)
 
+    @override
     def get_default_learner_class(self) -> type:
-        """See RLlib."""
         from rllib_distill.algorithms.multi_task_dqn.multi_task_dqn_learner import MultiTaskDQNLearner
 
         return MultiTaskDQNLearner
 
+    @override
     def validate(self) -> None:
-        """Checks every value before anything starts."""
         check_bool("shared", self.shared)
         super().validate()
         check_number("target_network_tau", self.target_network_tau, above=0, most=1)
 
+    @override
     def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
         return dict.fromkeys(tasks, SHARED) if self.shared else super()._module_of_tasks(tasks)
 
@@ -172,11 +178,12 @@ class MultiTaskDQN(ExpertExport):
     config: MultiTaskDQNConfig
 
     @classmethod
+    @override
     def get_default_config(cls) -> MultiTaskDQNConfig:
-        """See RLlib."""
         return MultiTaskDQNConfig()
 
     @property
+    @override
     def learned_experts(self) -> dict[str, str]:
-        """Every task's own network; a shared one is no expert's."""
+        """Every task's own network; a shared network is no expert."""
         return {} if self.config.shared else {task: task for task in self.config.tasks}

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from rllib_distill.core.learner import Loss
 from rllib_distill.core.replay import ReplayLearner
@@ -17,22 +18,24 @@ class MultiTaskDQNLearner(ReplayLearner):
 
     columns = ("observations", "next_observations", "actions", "rewards", "discounts")
 
+    @override
     def buffer_options(self) -> dict[str, Any]:
-        """Returns of several steps are put together where rows are drawn."""
+        """Lets the replay buffer compute returns of n steps when rows are drawn."""
         return {"n_step": self.config.n_step, "gamma": self.config.gamma}
 
+    @override
     def loss_of_module(self, module_id: str, config: Any, batch: Batch, outputs: NetworkOutputs) -> Loss:
-        """Mean TD loss of the module's rows; bootstraps through truncations, not through terminations."""
+        """Averages the TD loss over rows; it bootstraps at truncations, but not at terminations."""
         per_row = self.td_loss(module_id, config, batch, outputs.outputs)
         return Loss.of_rows(batch, per_row, self.td_components(batch, per_row, outputs.outputs))
 
     def td_loss(self, module_id: str, config: Any, batch: Batch, q: torch.Tensor) -> torch.Tensor:
-        """TD loss of every row of a module with a target network and its Q-values `(N, T, B, A)`."""
+        """Computes every row's TD loss from a module's Q-values `(N, T, B, A)` and target network."""
         targets = self._targets(self.module[module_id], config, batch)
         return td_loss(q, batch.columns["actions"], targets, huber_delta=config.huber_delta)
 
     def td_components(self, batch: Batch, per_row: torch.Tensor, q: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What the metrics say of Q-learning."""
+        """Values of Q-learning for the metrics."""
         if not self.logs_minibatch:
             return {}
         legal = batch.legal_of(q)
@@ -50,6 +53,7 @@ class MultiTaskDQNLearner(ReplayLearner):
         q_online = module.network(following, tasks).outputs
         return double_q_target(rewards, discounts, q_target, q_online, legal_actions=legal)
 
+    @override
     def after_minibatch(self) -> None:
         """Moves the target networks every `target_network_update_freq` minibatches."""
         if self.num_updates % self.config.target_network_update_freq == 0:

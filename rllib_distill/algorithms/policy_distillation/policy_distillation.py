@@ -9,6 +9,7 @@ import torch
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
+from typing_extensions import override
 
 from rllib_distill.algorithms.multi_task_dqn.multi_task_dqn import QLearningConfig
 from rllib_distill.core.expert_export import ExpertExport
@@ -33,7 +34,7 @@ from rllib_distill.losses import DISTILLATION_LOSSES, DistillationLoss
 
 
 def check_policy_distillation(config: Any) -> None:
-    """Values, and what excludes what."""
+    """Raises DistillError unless all settings are right, each alone and together."""
     check_behaviour(config.behaviour)
     _ = config.distillation_loss  # raises what is wrong with `loss`
     check_choice("objective", config.objective, get_args(Objective))
@@ -111,7 +112,7 @@ def _check_on_policy(config: Any) -> None:
 
 
 def check_experts_fit(config: Any, experts: ExpertBank) -> None:
-    """The experts know what the settings ask of them."""
+    """Raises DistillError unless the experts' files tell what the settings need."""
     for task, expert in experts.items():
         if config.distillation_loss.of_q_values and expert.info.kind != "q_values":
             raise DistillError(
@@ -182,6 +183,7 @@ class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
         self.one_task_per_minibatch = True
         self.lr = 0.0005
 
+    @override
     def experts(
         self,
         experts: Mapping[str, str | Path] | str = NotProvided,
@@ -194,11 +196,11 @@ class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
         Args:
             experts: Task name -> path of its expert's `.safetensors` file; or `online`: experts are trained
                 by DQN at the same time, with module id = task name and the settings of Q-learning below.
-                They explore by `epsilon`, which wants a schedule then: [[0, 1.0], [200000, 0.02]].
-            behaviour: See `ExpertsMixin.experts`; here the default is `expert`, the paper's.
-            online_expert: Which state of an expert that still learns is imitated: the `current`, or the
-                `best` so far (default), by the mean of `metrics_num_episodes_for_smoothing` training
-                episodes at a time; it stays what it is where the experts no longer act.
+                They explore by `epsilon`, which should be a schedule: [[0, 1.0], [200000, 0.02]].
+            behaviour: See `ExpertsMixin.experts`; here the default is `expert`, as in the paper.
+            online_expert: Which weights of an expert that still learns are imitated: the `current` ones, or
+                the `best` so far (default), by means over `metrics_num_episodes_for_smoothing` training
+                episodes; these stay the same once the experts no longer act.
 
         Returns:
             This config.
@@ -209,6 +211,7 @@ class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
             self._map_tasks()
         return self
 
+    @override
     def training(
         self,
         *,
@@ -226,8 +229,8 @@ class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
             loss: `kl` (default), `nll` (of the expert's best action) or `mse` (of Q-values); or one of your
                 own, "my_package:my_loss" (see `rllib_distill.losses.DistillationLoss`).
             tau: Temperature, > 0, a number or task -> number; it divides the experts' Q-values only (default
-                0.01, the paper's, which wants long training where the gaps between them are small). With a
-                Q-learning loss it divides the student's too, whose outputs are Q-values then.
+                0.01, as in the paper; it takes long training where the gaps between them are small). With a
+                Q-learning loss the student's outputs are Q-values, and it divides these too.
             objective: `distillation` on whatever states are replayed (default). Or, on trajectories that the
                 student has just played, drawn from its policy, with V-trace (Espeholt et al., 2018):
                 `expected_entropy_regularised` (Czarnecki et al., 2019), where the experts' log-likelihoods
@@ -236,8 +239,8 @@ class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
                 besides. These want `behaviour="student"`, `epsilon=0` and a tau of the size of the gaps
                 between Q-values, and have no replay.
             rl_coeff: Weight of what the student learns from rewards (default 0: imitation alone). With replay
-                it is that of its own Q-learning loss; on trajectories, what rewards are multiplied by. With 1
-                and an `imitation_coeff` that fades, a student can surpass its experts.
+                it weighs the student's Q-learning loss; on trajectories it multiplies rewards. With 1 and an
+                `imitation_coeff` that fades, a student can surpass its experts.
             entropy_coeff: Weight of the student's entropy, on trajectories (default 0).
             imitation_coeff: Weight of the imitation loss, a schedule, or `qdagger`: per task
                 max(1 - student's / expert's mean return, 0), at most 1 (Agarwal et al., 2022); 1 while the
@@ -269,16 +272,17 @@ class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
         return isinstance(self.expert_paths, str) and self.expert_paths == ONLINE
 
     @property
+    @override
     def learns_on_policy(self) -> bool:
         """Whether the student learns from what it just did, and from nothing older."""
         return self.objective != "distillation"
 
     @property
     def distillation_loss(self) -> DistillationLoss:
-        """What `loss` names.
+        """The loss that the setting `loss` names.
 
         Raises:
-            DistillError: Nothing that could be one.
+            DistillError: It names nothing that could be a loss.
         """
         if isinstance(self.loss, str) and ":" in self.loss:
             found = import_object(self.loss, "loss")
@@ -297,38 +301,44 @@ class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
         return self.rl_coeff > 0 and not self.learns_on_policy
 
     @property
+    @override
     def learns_q_values(self) -> bool:
-        """The student beside its imitation, or experts that learn."""
         return self.student_has_q_values or self.experts_learn
 
     @property
+    @override
     def expert_modules(self) -> Mapping[str, str]:
-        """Experts that learn have a module each, named as the task."""
+        """Every expert that learns has a module with its task's name."""
         names = self.tasks if self.experts_learn and isinstance(self.tasks, Mapping) else ()
         return {task: task for task in names}
 
+    @override
     def load_experts(self) -> Any:
-        """Loads every expert, strictly; None where they are modules."""
+        """Loads every expert; None where experts are modules that learn."""
         return None if self.experts_learn else super().load_experts()
 
     @property
+    @override
     def label_columns(self) -> tuple[str, ...]:
-        """None where the learner labels, because the experts learn there."""
+        """No columns where experts learn: they label in the learner."""
         return () if self.experts_learn else super().label_columns
 
     @property
+    @override
     def schedules(self) -> dict[str, Any]:
-        """The weight of imitation may be one, too."""
+        """Adds `imitation_coeff`."""
         return {**super().schedules, "imitation_coeff": self.imitation_coeff}
 
+    @override
     def _expert_actor(self, modules: Any, experts: Any, device: torch.device) -> Actor:
         """The experts from files, or the modules that learn."""
         if not self.experts_learn:
             return super()._expert_actor(modules, experts, device)
         return self.modules_actor(modules, self.expert_modules.values(), device)
 
+    @override
     def make_evaluated_policies(self, modules: Any, device: torch.device) -> dict[str, Actor]:
-        """The student, and beside it experts that learn."""
+        """Evaluates the student and, beside it, experts that learn."""
         policies = super().make_evaluated_policies(modules, device)
         if self.experts_learn:
             policies[EXPERT] = self._expert_actor(modules, None, device)
@@ -336,10 +346,11 @@ class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
 
     # -- what RLlib asks -----------------------------------------------------------------------------------
 
+    @override
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """See RLlib."""
         return RLModuleSpec(module_class=self.module_class_of(STUDENT))
 
+    @override
     def module_class_of(self, module_id: str) -> type:
         """The student's class, or that of an expert that learns."""
         from rllib_distill.algorithms.policy_distillation.policy_distillation_rl_module import (
@@ -349,16 +360,17 @@ class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
 
         return PolicyDistillationRLModule if module_id == STUDENT else OnlineExpertRLModule
 
+    @override
     def model_config_of_module(self, module_id: str) -> dict[str, Any]:
-        """The network, and what else the objective needs."""
+        """Adds what the student's objective needs: a target network, or value heads."""
         needs = {
             "target_network": self.student_has_q_values,
             "num_values": len(self.tasks) if self.learns_on_policy else 0,
         }
         return {**super().model_config_of_module(module_id), **(needs if module_id == STUDENT else {})}
 
+    @override
     def get_default_learner_class(self) -> type:
-        """See RLlib."""
         from rllib_distill.algorithms.policy_distillation.policy_distillation_learner import (
             OnlineDistillationLearner,
             PolicyDistillationLearner,
@@ -369,13 +381,14 @@ class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
             return TrajectoryDistillationLearner
         return OnlineDistillationLearner if self.experts_learn else PolicyDistillationLearner
 
+    @override
     def validate(self) -> None:
-        """Checks every value before anything starts."""
         check_policy_distillation(self)
         super().validate()
 
+    @override
     def check_experts(self) -> None:
-        """Raises what is wrong with the experts, alone and with these settings."""
+        """Raises DistillError unless every expert can be loaded and fits the settings."""
         if not self.experts_learn:
             check_experts_fit(self, self.load_experts())
 
@@ -389,22 +402,24 @@ class PolicyDistillation(StudentAlgorithm, ExpertExport):
     config: PolicyDistillationConfig
 
     @classmethod
+    @override
     def get_default_config(cls) -> PolicyDistillationConfig:
-        """See RLlib."""
         return PolicyDistillationConfig()
 
+    @override
     def setup(self, config: Any) -> None:
-        """See RLlib."""
         super().setup(config)
         self._known_returns: dict[str, dict[str, float]] = {}
 
     @property
+    @override
     def learned_experts(self) -> Mapping[str, str]:
-        """Experts that learned beside the student are good for the next one."""
+        """The experts that learned beside the student."""
         return self.config.expert_modules
 
+    @override
     def learner_inputs(self) -> dict[str, Any]:
-        """The weight of each task's imitation loss, and how well experts play that still learn."""
+        """The weight of each task's imitation loss, and the recent returns of experts that learn."""
         inputs: dict[str, Any] = {"imitation_coeffs": self._imitation_coeffs()}
         if self.config.experts_learn:
             inputs["expert_returns"] = self._recent_returns(EXPERT_EPISODE_RETURNS_MEAN)
@@ -425,17 +440,18 @@ class PolicyDistillation(StudentAlgorithm, ExpertExport):
         }
 
     def _recent_returns(self, key: str) -> dict[str, float]:
-        """Task -> the last that was heard of; between reports RLlib's metrics have nan there."""
+        """Task -> the last mean return that was reported; between reports RLlib's metrics have nan."""
         known = self._known_returns.setdefault(key, {})
         heard = self.metrics.peek((ENV_RUNNER_RESULTS, key), default={})
         known.update({task: float(mean) for task, mean in heard.items() if isfinite(mean)})
         return known
 
+    @override
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Any of our algorithms', and the returns that are known."""
+        """Adds the last returns that were reported."""
         return {**super().get_state(*args, **kwargs), _KNOWN_RETURNS: self._known_returns}
 
+    @override
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restores what `get_state` gave."""
         super().set_state(state)
         self._known_returns = state.get(_KNOWN_RETURNS, {})

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rllib_distill.algorithms.multi_task_dqn.multi_task_dqn_learner import MultiTaskDQNLearner
 from rllib_distill.algorithms.policy_distillation.policy_distillation import EXPECTED_ENTROPY
@@ -28,8 +29,9 @@ class WeighsImitation(MultiTaskLearner):
 
     imitation_coeffs: Mapping[str, float] = {}
 
+    @override
     def update(self, *, imitation_coeffs: Mapping[str, float] | None = None, **kwargs: Any) -> Any:
-        """As any learner's.
+        """Updates with weights of the imitation loss.
 
         Args:
             imitation_coeffs: Task -> weight of its imitation loss.
@@ -50,19 +52,21 @@ class WeighsImitation(MultiTaskLearner):
 class PolicyDistillationLearner(WeighsImitation, MultiTaskDQNLearner):
     """L = imitation_coeff L_imitation + rl_coeff L_TD, averaged over the minibatch."""
 
+    @override
     def build(self) -> None:
-        """As any learner's."""
         self._loss = self.config.distillation_loss
         super().build()
 
+    @override
     def columns_of(self, module_id: str) -> tuple[str, ...]:
-        """States and their labels; what follows them where the loss looks ahead."""
+        """Observations and their labels; with Q-learning, the columns of TD targets too."""
         looks_ahead = module_id != STUDENT or self.config.rl_coeff > 0
         labels = self.config.label_columns if module_id == STUDENT else ()
         return (*(self.columns if looks_ahead else ("observations",)), *labels)
 
+    @override
     def loss_of_module(self, module_id: str, config: Any, batch: Batch, outputs: NetworkOutputs) -> Loss:
-        """Mean over all rows of the minibatch; the imitation loss is Rusu et al.'s (2016, section 3)."""
+        """Averages over all rows of the minibatch; see Rusu et al. (2016, section 3)."""
         said = outputs.outputs[:, : batch.shape[1]]
         tau = self.tau(batch)
         options: dict[str, Any] = {"tau": tau} if self._loss.takes_tau else {}
@@ -83,10 +87,10 @@ class PolicyDistillationLearner(WeighsImitation, MultiTaskDQNLearner):
 
 
 class OnlineDistillationLearner(PolicyDistillationLearner):
-    """The experts are DQNs in this learner, where they label the student's states."""
+    """Trains the experts as DQNs beside the student, whose states they label here."""
 
+    @override
     def build(self) -> None:
-        """As any learner's; no expert has been the best yet."""
         super().build()
         self._best_returns: dict[str, float] = {}
         self._expert_modules = self.config.expert_modules
@@ -96,12 +100,13 @@ class OnlineDistillationLearner(PolicyDistillationLearner):
             for task, actions in self._spaces.common_actions.items()
         }
 
+    @override
     def update(self, *, expert_returns: Mapping[str, float] | None = None, **kwargs: Any) -> Any:
-        """As any learner's.
+        """Updates, and keeps the experts' best weights.
 
         Args:
-            expert_returns: Task -> its expert's mean return lately; where it is the best so far, the expert
-                as it is now becomes the one that is imitated with `online_expert="best"`.
+            expert_returns: Task -> its expert's recent mean return; where it is the best so far, the expert's
+                present weights become those that are imitated with `online_expert="best"`.
             kwargs: See `PolicyDistillationLearner.update`.
         """
         for task, mean_return in (expert_returns or {}).items():
@@ -111,8 +116,9 @@ class OnlineDistillationLearner(PolicyDistillationLearner):
                 module.best_network.load_state_dict(module.network.state_dict())
         return super().update(**kwargs)
 
+    @override
     def loss_of_module(self, module_id: str, config: Any, batch: Batch, outputs: NetworkOutputs) -> Loss:
-        """The experts' loss is DQN's; the student's is any student's, with labels as of now."""
+        """Computes DQN's loss for an expert, and the student's from labels that are made here."""
         if module_id != STUDENT:
             return MultiTaskDQNLearner.loss_of_module(self, module_id, config, batch, outputs)
         columns = {**batch.columns, EXPERT_OUTPUTS: self._labels(batch)}
@@ -131,12 +137,13 @@ class OnlineDistillationLearner(PolicyDistillationLearner):
             parts.append(labels)
         return torch.stack(parts)
 
+    @override
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Any learner's, and how good the best experts were."""
+        """Adds the best experts' returns."""
         return {**super().get_state(*args, **kwargs), "best_returns": dict(self._best_returns)}
 
+    @override
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Restores what `get_state` gave."""
         super().set_state(state)
         self._best_returns = dict(state.get("best_returns", {}))
 
@@ -144,26 +151,30 @@ class OnlineDistillationLearner(PolicyDistillationLearner):
 class TrajectoryDistillationLearner(WeighsImitation, TrajectoryLearner):
     """The student as an actor-critic with V-trace, helped by its experts on the states that it visits."""
 
+    @override
     def loss_of_module(self, module_id: str, config: Any, batch: Batch, outputs: NetworkOutputs) -> Loss:
-        """Mean over rows of the policy's loss, the value function's, and what the objective adds.
+        """Averages over rows the losses of policy and value function and what the objective adds.
 
         Kickstarting (Schmitt et al., 2018) adds imitation_coeff H(pi_E || pi_S), the cross entropy on the
         student's own states. Expected entropy regularised distillation (Czarnecki et al., 2019) has rewards
-        rl_coeff r + imitation_coeff log pi_E(a|s): the step's own log-likelihood in expectation, which is
-        minus H(pi_S || pi_E), later ones through the returns.
+        rl_coeff r + imitation_coeff log pi_E(a|s): a step's own log-likelihood enters in expectation, as
+        -H(pi_S || pi_E), and later ones enter through the returns.
         """
         said = outputs.outputs[:, :-1]
         legal = batch.legal_of(said)
         log_policies = torch.log_softmax(only_legal(said, legal), -1)
         log_probs = taken(log_policies, batch.columns["actions"])
         values, weights = self._own_values(batch, outputs.values), self.imitation_weights(batch)
-        expert, options = batch.columns[EXPERT_OUTPUTS], {"tau": self.tau(batch), "legal_actions": legal}
+        expert, tau = batch.columns[EXPERT_OUTPUTS], self.tau(batch)
         step_reward: Tensor | float = 0.0
         if config.objective == EXPECTED_ENTROPY:
-            step_reward = weights * expert_log_likelihood(expert, batch.columns["actions"], **options)
-            imitation = expected_cross_entropy_loss(expert, said, **options)
+            log_likelihood = expert_log_likelihood(
+                expert, batch.columns["actions"], tau=tau, legal_actions=legal
+            )
+            step_reward = weights * log_likelihood
+            imitation = expected_cross_entropy_loss(expert, said, tau=tau, legal_actions=legal)
         else:
-            imitation = policy_regression_loss(expert, said, **options)
+            imitation = policy_regression_loss(expert, said, tau=tau, legal_actions=legal)
         targets, advantages = vtrace(
             batch,
             log_probs,
@@ -175,8 +186,8 @@ class TrajectoryDistillationLearner(WeighsImitation, TrajectoryLearner):
             clip_pg_rho_threshold=config.vtrace_clip_pg_rho_threshold,
         )
         if config.objective == EXPECTED_ENTROPY:
-            # The step's own reward is in the loss in expectation, so the sampled one leaves the advantage
-            # and its expectation the baseline.
+            # The loss has the step's own reward in expectation, so the sampled one is taken out of the
+            # advantage, and its expectation out of the baseline.
             ratios = (log_probs.detach() - batch.columns[BEHAVIOUR_LOG_PROBS]).exp()
             ratios = ratios.clamp(max=config.vtrace_clip_pg_rho_threshold)
             advantages = advantages - ratios * (step_reward + weights * imitation.detach())
@@ -200,7 +211,7 @@ class TrajectoryDistillationLearner(WeighsImitation, TrajectoryLearner):
         return Loss.of_rows(batch, per_row, components)
 
     def _own_values(self, batch: Batch, values: Tensor) -> Tensor:
-        """`(N, T', B)` of `(N, T', B, K)`, where each of the K tasks has a value head of its own."""
+        """Picks each task's own of the K tasks' values: `(N, T', B, K)` to `(N, T', B)`."""
         order = tuple(self.config.tasks)
         own = torch.tensor([order.index(task) for task in batch.tasks], device=values.device)
         return values.take_along_dim(own.view(-1, 1, 1, 1), dim=-1).squeeze(-1)

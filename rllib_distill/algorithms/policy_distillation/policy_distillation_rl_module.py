@@ -3,25 +3,23 @@
 from typing import Any
 
 from ray.rllib.core.learner.utils import make_target_network
-from ray.rllib.core.rl_module.apis import TargetNetworkAPI
-from ray.rllib.utils.annotations import override
+from typing_extensions import override
 
 from rllib_distill.core.rl_module import TargetNetworkRLModule
 from rllib_distill.networks import Network
 
 
 class PolicyDistillationRLModule(TargetNetworkRLModule):
-    """A network of logits; with Q-learning beside imitation, of Q-values, with a target network."""
+    """A network of logits or, with Q-learning beside imitation, of Q-values with a target network."""
 
-    @override(TargetNetworkAPI)
+    @override
     def make_target_networks(self) -> None:
-        """Copies the network, if there is a use for it."""
+        """Makes a target network, if Q-learning needs one."""
         if self.model_config["target_network"]:
             super().make_target_networks()
 
-    @override(TargetNetworkAPI)
+    @override
     def get_target_network_pairs(self) -> list[tuple[Any, Any]]:
-        """The network and its target network, if there is one."""
         return super().get_target_network_pairs() if self.model_config["target_network"] else []
 
 
@@ -30,12 +28,12 @@ class OnlineExpertRLModule(TargetNetworkRLModule):
 
     best_network: Network
 
-    @override(TargetNetworkAPI)
+    @override
     def make_target_networks(self) -> None:
-        """Copies the Q-network twice."""
+        """Makes a target network, and a copy that is the best network so far."""
         super().make_target_networks()
         self.best_network = make_target_network(self.network)
 
+    @override
     def get_non_inference_attributes(self) -> list[str]:
-        """The target network and the best one learn, or teach, and do not act."""
         return [*super().get_non_inference_attributes(), "best_network"]

@@ -8,6 +8,7 @@ import torch
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 from torch import Tensor
+from typing_extensions import override
 
 from rllib_distill.algorithms.distral.task_policies_config import TaskPoliciesConfig
 from rllib_distill.core.algorithm import MultiTaskAlgorithm
@@ -26,12 +27,12 @@ _ONE_HOT = (
 
 
 def is_tabular(config: Any) -> bool:
-    """Whether the config's network is a table with a row per state, which observations are one-hots of."""
+    """Whether the config's network is a table, with a row for each of the states."""
     return isinstance(config.network, Mapping) and config.network.get("type") == TABULAR
 
 
 def check_tabular(config: Any) -> None:
-    """Raises DistillError unless optimizer, learning rate and observations are those of tables."""
+    """Raises DistillError unless optimizer, learning rate and observations suit a table."""
     if config.optimizer != {"type": "sgd"}:
         raise DistillError(
             f"optimizer is {config.optimizer!r}; a tabular network's entries are moved by plain gradient "
@@ -69,7 +70,7 @@ def states_of(observations: Tensor, valid: Tensor) -> Tensor:
         `(...)` int64.
 
     Raises:
-        DistillError: Another observation than a one-hot.
+        DistillError: An observation is not one-hot.
     """
     states = observations.byte().argmax(-1)
     hottest = observations.gather(-1, states.unsqueeze(-1)).squeeze(-1)
@@ -84,7 +85,7 @@ def states_of(observations: Tensor, valid: Tensor) -> Tensor:
 
 
 def visit_weights(entries: Tensor, valid: Tensor, lr: float) -> Tensor:
-    """Weights of rows with which one step of size `lr` on their sum does as `c` steps one by one.
+    """Weights of rows with which one step of size `lr` on their sum does what `c` steps would do.
 
     An entry that is visited c times moves 1 - (1 - lr)^c of the way to the mean of its targets, which is
     what c steps toward that mean would do; a plain sum would overshoot for c above 1 / lr, and a mean over
@@ -135,6 +136,7 @@ class SoftQDistralConfig(TaskPoliciesConfig, ReplayConfig):
         self.replay_capacity = 20_000
         self.training_intensity = 4.0
 
+    @override
     def training(
         self,
         *,
@@ -151,8 +153,7 @@ class SoftQDistralConfig(TaskPoliciesConfig, ReplayConfig):
             n_step: Steps of a soft Bellman backup (default 10, the paper's), at most as many as a replayed
                 sequence has rows: `sequence_length`, by default the larger of n_step and
                 `rollout_fragment_length`.
-            target_network_update_freq: Minibatches between copies of the networks that backups ask
-                (default 100).
+            target_network_update_freq: Minibatches between updates of the target networks (default 100).
             kwargs: See `TaskPoliciesConfig.training` and `ReplayConfig.training`; minibatches consist of
                 whole sequences (default: 160 rows of every task).
 
@@ -168,13 +169,15 @@ class SoftQDistralConfig(TaskPoliciesConfig, ReplayConfig):
         return self
 
     @property
+    @override
     def draws_sequences(self) -> bool:
-        """Backups look several steps ahead."""
+        """Always true, as backups look several steps ahead."""
         return True
 
     @property
+    @override
     def sequences(self) -> Sequences:
-        """By default as long as fragments, or as the backups where these are longer."""
+        """Sequences are by default as long as fragments, or as backups if these are longer."""
         length = self.sequence_length
         if length is None:
             length = max(int(self.get_rollout_fragment_length()), self.n_step)
@@ -183,54 +186,60 @@ class SoftQDistralConfig(TaskPoliciesConfig, ReplayConfig):
     # -- what the modules are ------------------------------------------------------------------------------
 
     @property
+    @override
     def has_distilled(self) -> bool:
-        """Unless `distil` is False."""
         return self.distil
 
     @property
+    @override
     def policies_parameterization(self) -> Parameterization:
         """Task policies are pi_0^alpha exp(beta (Q - V)), equation (2): two columns, the second being Q."""
         return "two_column" if self.distil else "one_column"
 
+    @override
     def column_weights(self, task: str) -> tuple[float, float]:
         """Equation (8) as it stands: the task networks' outputs are Q-values."""
         return self.alpha_of(task), self.beta_of(task)
 
+    @override
     def initial_head_scale(self, module_id: str) -> float:
-        """Task policies start as pi_0^alpha: logits are no Q-values, which start at 0."""
+        """Scales task networks to Q = 0, so that task policies start as pi_0^alpha."""
         return 1.0 if module_id == DISTILLED else 0.0
 
+    @override
     def num_values(self, module_id: str) -> int:
-        """V follows from Q, equation (3)."""
+        """No module has value heads, as V follows from Q by equation (3)."""
         return 0
 
+    @override
     def starts_at_zero(self, module_id: str) -> bool:
-        """All do: Q is 0 and the distilled policy uniform."""
+        """All modules start at zero: Q is 0 and the distilled policy uniform."""
         return True
 
+    @override
     def module_class_of(self, module_id: str) -> type:
-        """Task networks have target networks."""
+        """Only task networks have target networks."""
         from rllib_distill.algorithms.distral.distral_rl_module import DistralRLModule
         from rllib_distill.algorithms.soft_q_distral.soft_q_distral_learner import SoftQRLModule
 
         return DistralRLModule if module_id == DISTILLED else SoftQRLModule
 
+    @override
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """See RLlib."""
         from rllib_distill.algorithms.soft_q_distral.soft_q_distral_learner import SoftQRLModule
 
         return RLModuleSpec(module_class=SoftQRLModule)
 
+    @override
     def get_default_learner_class(self) -> type:
-        """See RLlib."""
         from rllib_distill.algorithms.soft_q_distral.soft_q_distral_learner import SoftQLearner
 
         return SoftQLearner
 
     # -- checks --------------------------------------------------------------------------------------------
 
+    @override
     def validate(self) -> None:
-        """Checks every value before anything starts."""
         check_bool("distil", self.distil)
         check_number("n_step", self.n_step, least=1, integer=True)
         check_number("target_network_update_freq", self.target_network_update_freq, least=1, integer=True)
@@ -244,8 +253,9 @@ class SoftQDistralConfig(TaskPoliciesConfig, ReplayConfig):
                 "network has the option lstm, which is for Distral; SoftQDistral's are not recurrent."
             )
 
+    @override
     def _check_sequences(self) -> None:
-        """Sequences are long enough for their backups, and nothing has to warm up."""
+        """Raises DistillError unless sequences are as long as backups, which need no burn-in."""
         super()._check_sequences()
         length = 0 if self.sequences is None else self.sequences.length
         check_number("n_step", self.n_step, least=1, most=length, integer=True)
@@ -258,6 +268,6 @@ class SoftQDistral(MultiTaskAlgorithm):
     config: SoftQDistralConfig
 
     @classmethod
+    @override
     def get_default_config(cls) -> SoftQDistralConfig:
-        """See RLlib."""
         return SoftQDistralConfig()

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from ray.rllib.utils.metrics import ALL_MODULES
 from torch import Tensor
+from typing_extensions import override
 
 from rllib_distill.algorithms.distral.distral_learner import TaskPoliciesMixin
 from rllib_distill.algorithms.distral.distral_rl_module import DistralRLModule
@@ -23,17 +24,19 @@ class SoftQRLModule(DistralRLModule, TargetNetworkRLModule):
 
 
 class SoftQLearner(TaskPoliciesMixin, ReplayLearner):
-    """A minibatch makes two steps: of the Q-functions, then, with the new ones, of the distilled policy."""
+    """Makes two steps per minibatch: on the Q-functions and then, given these, on the distilled policy."""
 
     columns = ("observations", "rewards")
 
+    @override
     def build(self) -> None:
-        """As any learner's; target networks act together as the networks do."""
+        """Ties the target networks together as the networks are."""
         super().build()
         self._targets = self.module.tie_target_networks()
 
+    @override
     def make_minibatches(self) -> dict[str, Minibatches | OneTaskAtATime]:
-        """Sequences of all tasks, for all modules together."""
+        """Makes what draws sequences of all tasks, for all modules together."""
         config = self.config
         tasks = tuple(config.tasks)
         return {
@@ -48,10 +51,12 @@ class SoftQLearner(TaskPoliciesMixin, ReplayLearner):
             )
         }
 
+    @override
     def draw_minibatch(self) -> Batch:  # type: ignore[override]  # one for all modules
-        """Sequences of every task."""
+        """Draws sequences of every task."""
         return self.minibatches[ALL_MODULES].draw()
 
+    @override
     def _uncompiled_update(self, batch: Batch, **_: Any) -> tuple[Any, Any, Any]:
         states = self._states(batch) if is_tabular(self.config) else None
         losses = self._q_losses(batch, states)
@@ -63,7 +68,7 @@ class SoftQLearner(TaskPoliciesMixin, ReplayLearner):
         return None, losses, {}
 
     def _q_losses(self, batch: Batch, states: Tensor | None) -> dict[str, Tensor]:
-        """Task -> half the mean square of its soft Bellman error; of tables, the sum over visited entries."""
+        """Task -> half the mean square of its soft Bellman error; for tables, a sum over visited entries."""
         outputs = self.module.forward_train(batch)
         actions, valid = batch.columns["actions"], batch.columns["valid"]
         q = taken(outputs.task_outputs[:, :-1], actions)
@@ -81,7 +86,7 @@ class SoftQLearner(TaskPoliciesMixin, ReplayLearner):
 
     @torch.no_grad()
     def _q_targets(self, batch: Batch) -> Tensor:
-        """(3) and (4) over `n_step` steps, `(N, T, B)`; truncated episodes are bootstrapped from."""
+        """Targets `(N, T, B)` by (3) and (4) over `n_step` steps; they bootstrap at truncations."""
         columns = batch.columns
         outputs = self._targets(batch.observations, batch.tasks, batch.state, batch.is_first)
         values = self._soft_values(outputs)
@@ -105,7 +110,7 @@ class SoftQLearner(TaskPoliciesMixin, ReplayLearner):
         return soft_value(h, q, alpha=self.alpha, beta=self.beta)
 
     def _distillation_loss(self, batch: Batch, states: Tensor | None) -> Tensor:
-        """Equation (5): a mean over each task's rows, summed over tasks; of tables, over visited states."""
+        """Equation (5), averaged over each task's rows and summed over tasks; for tables, over visits."""
         outputs = self.module.forward_train(batch)
         per_row = distilled_policy_loss(
             outputs.logits[:, :-1], outputs.distilled_logits[:, :-1], alpha=self.alpha, beta=self.beta
@@ -118,6 +123,7 @@ class SoftQLearner(TaskPoliciesMixin, ReplayLearner):
         """Numbers `(N, T, B)` of one-hot states, which both steps of a table need."""
         return states_of(batch.observations[:, :-1].flatten(3), batch.columns["valid"])
 
+    @override
     def after_minibatch(self) -> None:
         """Copies the networks every `target_network_update_freq` minibatches."""
         if self.num_updates % self.config.target_network_update_freq == 0:
