@@ -215,8 +215,8 @@ class MultiTaskConfig(AlgorithmConfig):
                 and SoftQDistral, whose policies are stochastic).
             kwargs: RLlib's own settings. `evaluation_duration` counts episodes per task or, with the unit
                 `timesteps`, steps of all tasks together, as in the papers' epochs of 125,000 steps per game.
-                Episodes that the end of an epoch cuts off do not count: play epochs in one environment per
-                task (`evaluation_config={"num_envs_per_task": 1}`), where few are.
+                Episodes that the end of an epoch cuts off do not count; they are few in one environment per
+                task (`evaluation_config={"num_envs_per_task": 1}`).
 
         Returns:
             This config.
@@ -541,7 +541,7 @@ class MultiTaskConfig(AlgorithmConfig):
                 raise DistillError(f"{name} is {value!r}, {why}: remove it.")
 
     def _check_unused(self) -> None:
-        """Raises DistillError if a setting of RLlib's is set in whose place there is one of ours."""
+        """Raises DistillError if a setting of RLlib's is used that one of ours replaces."""
         if self._model_config:
             raise DistillError(
                 f"model_config is {self._model_config!r}; our networks are described by network: leave "

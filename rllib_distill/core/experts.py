@@ -181,7 +181,7 @@ class ExpertsMixin(MultiTaskConfig):
     @property
     @override
     def schedules(self) -> dict[str, Any]:
-        """Adds `behaviour`; an exponential one is by env steps or by shares as its half-life is."""
+        """Adds `behaviour`; an exponential one is by shares of the run if its half-life is."""
         behaviour = self.behaviour
         if isinstance(behaviour, Mapping):
             behaviour = [[behaviour.get("half_life", 0), 0.0]]

@@ -225,7 +225,7 @@ class MultiTaskLearner(TorchLearner):
         self._log(losses, num_minibatches)
 
     def after_minibatch(self) -> None:
-        """Is called after every gradient step, which `num_updates` then counts already."""
+        """Is called after every gradient step, when `num_updates` counts it already."""
 
     @override
     def compute_loss_for_module(

@@ -215,7 +215,7 @@ def _zeros_like_order(shape: tuple[int, ...], like: NDArray[Any]) -> NDArray[Any
 def _draw(
     values: NDArray[Any], uniform: NDArray[np.float64], epsilon: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Draws an action of each row of logits `(R, A)`, never one of probability 0; returns its log too.
+    """Draws an action of each row of logits `(R, A)`, never one of probability 0, with its log-probability.
 
     Double precision keeps rounding errors out of importance weights.
     """

@@ -38,8 +38,8 @@ class Network(nn.Module):
         torso: the module from observations to features.
         num_outputs: A, the number of actions; or that of each task, for a head per task (Rusu et al., 2016).
         num_values: K, how many values a state has; 0 for no value head.
-        lstm: U, units of an LSTM between the torso and the heads, or None: the network is not recurrent.
-        controller: units of a hidden layer of each head, or None: heads are linear.
+        lstm: U, units of an LSTM between the torso and the heads, or None if nothing is recurrent.
+        controller: units of a hidden layer of each head, or None if heads are linear.
         mixed_precision: whether the torso computes in bfloat16, whose range is float32's, so that gradients
             need no scaling. Weights, the LSTM, features, heads and outputs stay float32: the Q-values of a
             state often differ by less than the 3 digits of bfloat16.
@@ -119,7 +119,7 @@ class Network(nn.Module):
 
         Args:
             observations: (R, *observation_shape), raw.
-            tasks: the tasks of the rows, which come in equal chunks, task by task. One head for all needs none.
+            tasks: the tasks of the rows, in equal chunks, task by task. One head for all needs none.
 
         Returns:
             Outputs (R, A) and features (R, F).

@@ -243,7 +243,8 @@ class StackedNetworks:
         Args:
             observations: (N, T, B, *observation_shape), raw: bool, float, or uint8 (scaled to 0..1).
             state: (N, B, S) before the first row.
-            is_first: (N, T, B) bool, whether the row is the first of an episode. The state is zeroed before it.
+            is_first: (N, T, B) bool, whether the row is the first of an episode, before which the
+                state is zeroed.
 
         Raises:
             DistillError: If the observations are not of N tasks.

@@ -91,7 +91,8 @@ class TaskPolicies:
             observations: (N, T, B, *observation_shape), raw.
             tasks: the N tasks of the rows, some of this object's.
             state: (N, B, S) before the first row.
-            is_first: (N, T, B) bool, whether the row is the first of an episode. The state is zeroed before it.
+            is_first: (N, T, B) bool, whether the row is the first of an episode, before which the
+                state is zeroed.
 
         Raises:
             DistillError: If a task is unknown, or there are not as many as observations are of.
@@ -124,7 +125,8 @@ class TaskPolicies:
             observations: (N, T, B, *observation_shape), raw.
             tasks: the N tasks of the rows, some of this object's.
             state: (N, B, S) before the first row.
-            is_first: (N, T, B) bool, whether the row is the first of an episode. The state is zeroed before it.
+            is_first: (N, T, B) bool, whether the row is the first of an episode, before which the
+                state is zeroed.
 
         Returns:
             `logits` are h. The task's part of the states stays as it came. Values are zeros, unless the

@@ -41,7 +41,7 @@ class Fragment:
         frame_stack: `k`, 1 where nothing is stacked and a frame is the whole observation.
         frames: `(T + k, B, *frame)`, in the environment's own dtype.
         steps_since_reset: `(T + 1, B)` uint8, steps since the environment's reset, at most `k - 1`.
-        is_first: `(T + 1, B)` bool, whether an observation is the first of an episode, as learners see it.
+        is_first: `(T + 1, B)` bool, whether an observation begins an episode, as learners see episodes.
         actions: `(T, B)` int64, indices into the task's own actions.
         rewards: `(T, B)` float32.
         terminations: `(T, B)` bool, whether the episode ended in a terminal state.

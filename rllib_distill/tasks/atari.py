@@ -98,7 +98,7 @@ class AtariVectorEnv(VectorEnv[NDArray[np.uint8], NDArray[np.int64], NDArray[Any
         """Starts a new game everywhere.
 
         Args:
-            seed: copy i is seeded with `seed + i`, or with `seed[i]`; None: it goes on with its random state.
+            seed: copy i is seeded with `seed + i`, or with `seed[i]`; None leaves its random state.
             options: passed to ALE.
 
         Raises:

@@ -193,7 +193,7 @@ def _wall_tile() -> NDArray[np.float64]:
 
 @cache
 def _wall_front_tile() -> NDArray[np.float64]:
-    """Of a wall with floor below it, as if the light came from there."""
+    """The tile of a wall with floor below it, as if the light came from there."""
     tile = _wall_tile().copy()
     tile[-TILE // 4 :] = _WALL_FRONT
     return tile

@@ -154,7 +154,7 @@ class MazeVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[Any]
         """Starts a new episode for every agent.
 
         Args:
-            seed: agent i is seeded with `seed + i`, or with `seed[i]`; None: its random numbers go on.
+            seed: agent i is seeded with `seed + i`, or with `seed[i]`; None leaves its random state.
             options: there are none.
 
         Raises:

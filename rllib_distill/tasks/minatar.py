@@ -45,7 +45,7 @@ class MinAtarVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[A
             use_minimal_action_set: only the actions that do something in this game, as in the ids `-v1`.
             sticky_action_prob: probability in [0, 1] that the game repeats the previous action.
             difficulty_ramping: whether the game gets harder as an episode goes on.
-            max_episode_steps: episodes are truncated after so many steps; None: never.
+            max_episode_steps: episodes are truncated after so many steps; None for never.
         """
         from minatar import Environment  # takes seconds: it imports matplotlib and seaborn
 
@@ -83,7 +83,7 @@ class MinAtarVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[A
         """Starts a new episode in every game.
 
         Args:
-            seed: game i is seeded with `seed + i`, or with `seed[i]`; None: it goes on with its random state.
+            seed: game i is seeded with `seed + i`, or with `seed[i]`; None leaves its random state.
             options: MinAtar has none.
 
         Raises:

@@ -38,7 +38,7 @@ class TwoRoomsMap:
         room_height: rows of each room.
         room_width: columns of each room.
         corridor_length: columns between the rooms.
-        goal: a cell's number or `[row, column]`; None: the goal of `task`.
+        goal: a cell's number or `[row, column]`; None for the goal of `task`.
         task: picks the goal if none is given. Even tasks have theirs in the left room, odd ones in the right
             one, and no two have the same one as long as there are cells left.
 
@@ -266,7 +266,7 @@ class TwoRoomsVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]]
 
         Args:
             seed: of the one random generator that all agents share, so an agent's episodes depend on
-                `num_envs`; None: it goes on. Several seeds make one.
+                `num_envs`; None leaves the random state as it is. Several seeds make one.
             options: there are none.
         """
         if isinstance(seed, Sequence):

@@ -175,7 +175,7 @@ class DistralConfig(TaskPoliciesConfig, TrajectoryMixin):
 
     @override
     def initial_head_scale(self, module_id: str) -> float:
-        """Lets all policies start as the distilled one, whose logits are a part of two columns already."""
+        """Lets all policies start as the distilled one, of which two columns have a part already."""
         if module_id == DISTILLED or self.parameterization != "two_column":
             return 1.0
         return 1.0 - self.column_weights(module_id)[0]

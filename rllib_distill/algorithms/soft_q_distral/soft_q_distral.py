@@ -255,7 +255,7 @@ class SoftQDistralConfig(TaskPoliciesConfig, ReplayConfig):
 
     @override
     def _check_sequences(self) -> None:
-        """Raises DistillError unless sequences are as long as backups, which need no burn-in."""
+        """Raises DistillError unless sequences are at least as long as backups, without burn-in."""
         super()._check_sequences()
         length = 0 if self.sequences is None else self.sequences.length
         check_number("n_step", self.n_step, least=1, most=length, integer=True)
