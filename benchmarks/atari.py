@@ -146,7 +146,7 @@ class LearnerSide(PlainSide):
     """(g) Actor-Mimic's gradient steps on 13 games, policy regression only, replay included."""
 
     def __init__(self, device: str, steps: int, fragments: int, mixed_precision: bool = False):
-        """Fills the memory with `fragments` fragments; `run` makes `steps` gradient steps."""
+        """Fills the replay buffer with `fragments` fragments; `run` makes `steps` gradient steps."""
         torch.set_num_threads(CORES)
         self.steps = steps
         tasks = atari_tasks(STUDIED, full_action_space=True)
@@ -188,9 +188,11 @@ class BareLearnerSide(PlainSide):
         self.device, self.steps, self.mixed_precision = torch.device(device), steps, mixed_precision
         by_game = [[sample[i] for sample in ours.samples] for i in range(len(STUDIED))]
         self.frames = [np.concatenate([f.frames[3:-1] for f in fragments]) for fragments in by_game]
-        self.ages = [np.concatenate([f.ages[:-1] for f in fragments]) for fragments in by_game]
+        self.since_reset = [
+            np.concatenate([f.steps_since_reset[:-1] for f in fragments]) for fragments in by_game
+        ]
         self.labels = [
-            np.concatenate([f.labels["expert_outputs"] for f in fragments]) for fragments in by_game
+            np.concatenate([f.columns["expert_outputs"] for f in fragments]) for fragments in by_game
         ]
         torch.manual_seed(0)
         self.network = NatureCNN(18).to(self.device)
@@ -207,11 +209,11 @@ class BareLearnerSide(PlainSide):
 
     def _step(self) -> None:
         stacks, labels = [], []
-        for frames, ages, outputs in zip(self.frames, self.ages, self.labels, strict=True):
+        for frames, since_reset, outputs in zip(self.frames, self.since_reset, self.labels, strict=True):
             rows = self.rng.integers(3, len(frames), ROWS_PER_GAME)
             envs = self.rng.integers(0, frames.shape[1], ROWS_PER_GAME)
             drawn = frames[rows[:, None] + np.arange(-3, 1), envs[:, None]]
-            drawn[np.arange(3, -1, -1) > ages[rows, envs][:, None]] = 0
+            drawn[np.arange(3, -1, -1) > since_reset[rows, envs][:, None]] = 0
             stacks.append(drawn)
             labels.append(outputs[rows, envs])
         inputs = torch.from_numpy(np.concatenate(stacks)).to(self.device)
@@ -253,7 +255,7 @@ class StableBaselinesSide(PlainSide):
     """(h) Stable-Baselines3's DQN with its own Nature CNN on the same games; it clips gradients at 10."""
 
     def __init__(self) -> None:
-        """Two gradient steps per step of the eight games: the same replay ratio."""
+        """Two gradient steps per step of the eight games: the same training intensity."""
         torch.set_num_threads(CORES)
         self.model = StableBaselinesDQN(
             "CnnPolicy",

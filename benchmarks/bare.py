@@ -15,9 +15,9 @@ from workload import (
     LEARNING_STARTS,
     LR,
     REPLAY_CAPACITY,
-    REPLAY_RATIO,
     STEPS,
     TAU,
+    TRAINING_INTENSITY,
     seeded_network,
 )
 
@@ -90,7 +90,7 @@ class Loop:
             game.observations[0] = game.observations[-1]
         network_input = torch.from_numpy(self.input)
         for t in range(STEPS):
-            values = self.network(network_input)[0].numpy()
+            values = self.network.of_rows(network_input)[0].numpy()
             actions = (values + self.illegal).argmax(1)
             random = self.own[self.rows, (self.rng.random(len(actions)) * self.counts).astype(np.int64)]
             actions = np.where(self.rng.random(len(actions)) < EPSILON, random, actions)
@@ -101,7 +101,7 @@ class Loop:
 
 
 class Labels:
-    """Replay memory of one game: states and what its expert says of them."""
+    """Replay buffer of one game: states and what its expert says of them."""
 
     def __init__(self, game: Game, seed: int):
         """Allocates, and makes the expert."""
@@ -116,7 +116,7 @@ class Labels:
     def add(self) -> None:
         """Labels the game's fragment and stores it."""
         states = self.game.observations[:-1].reshape(-1, *self.game.shape)
-        outputs, features = self.expert(torch.from_numpy(states))
+        outputs, features = self.expert.of_rows(torch.from_numpy(states))
         at = (self.head + np.arange(len(states))) % REPLAY_CAPACITY
         self.observations[at], self.outputs[at], self.features[at] = states, outputs.numpy(), features.numpy()
         self.head += len(states)
@@ -127,11 +127,11 @@ class Student:
     """Actor-Mimic's gradient step in plain PyTorch."""
 
     def __init__(self, loop: Loop, batch: int):
-        """Makes memories, feature maps, optimizer and the arrays of a minibatch."""
+        """Makes replay buffers, feature maps, optimizer and the arrays of a minibatch."""
         self.loop, self.n = loop, batch // len(loop.games)
-        self.memories = [Labels(game, seed) for seed, game in enumerate(loop.games, start=1)]
+        self.buffers = [Labels(game, seed) for seed, game in enumerate(loop.games, start=1)]
         size = loop.network.feature_size
-        self.maps = torch.nn.ModuleList(torch.nn.Linear(size, m.expert.feature_size) for m in self.memories)
+        self.maps = torch.nn.ModuleList(torch.nn.Linear(size, b.expert.feature_size) for b in self.buffers)
         parameters = [*loop.network.parameters(), *self.maps.parameters()]
         self.optimizer = torch.optim.Adam(parameters, lr=LR, fused=True)
         self.frames = np.zeros((batch, *loop.shape), np.bool_)
@@ -140,21 +140,21 @@ class Student:
 
     def store(self) -> None:
         """Labels and stores what was sampled last."""
-        for memory in self.memories:
-            memory.add()
+        for buffer in self.buffers:
+            buffer.add()
 
     def step(self) -> None:
         """One minibatch."""
         features: list[Any] = []
-        for i, memory in enumerate(self.memories):
+        for i, buffer in enumerate(self.buffers):
             rows, index = (
                 slice(i * self.n, (i + 1) * self.n),
-                self.loop.rng.integers(memory.size, size=self.n),
+                self.loop.rng.integers(buffer.size, size=self.n),
             )
-            self.frames[rows, ..., : memory.game.shape[-1]] = memory.observations[index]
-            self.outputs[rows, memory.game.own_actions] = memory.outputs[index]
-            features.append(torch.from_numpy(memory.features[index]))
-        logits, hidden = self.loop.network(torch.from_numpy(self.frames))
+            self.frames[rows, ..., : buffer.game.shape[-1]] = buffer.observations[index]
+            self.outputs[rows, buffer.game.own_actions] = buffer.outputs[index]
+            features.append(torch.from_numpy(buffer.features[index]))
+        logits, hidden = self.loop.network.of_rows(torch.from_numpy(self.frames))
         expert_q = torch.from_numpy(self.outputs)
         loss = policy_regression_loss(expert_q, logits, tau=TAU, legal_actions=self.legal).mean()
         parts = zip(self.maps, hidden.chunk(len(self.maps)), features, strict=True)
@@ -178,10 +178,10 @@ class RunnerSide(PlainSide):
 
 
 class LearnerSide(PlainSide):
-    """(b) Gradient steps on a filled memory."""
+    """(b) Gradient steps on a filled replay buffer."""
 
     def __init__(self, games: tuple[str, ...], batch: int, steps: int, fragments: int):
-        """Fills the memory with `fragments` fragments; `run` makes `steps` gradient steps."""
+        """Fills the replay buffers with `fragments` fragments; `run` makes `steps` gradient steps."""
         self.student, self.steps = Student(Loop(games), batch), steps
         for _ in range(fragments):
             self.student.loop.sample()
@@ -198,9 +198,9 @@ class ActorMimicSide(PlainSide):
     """(c) Everything: play, label, store, learn."""
 
     def __init__(self, batch: int):
-        """Plays until the memory holds enough."""
+        """Plays until the replay buffers hold enough."""
         self.student, self.batch, self.owed = Student(Loop(GAMES), batch), batch, 0.0
-        while self.student.memories[0].size < LEARNING_STARTS:
+        while self.student.buffers[0].size < LEARNING_STARTS:
             self.student.loop.sample()
             self.student.store()
 
@@ -208,7 +208,7 @@ class ActorMimicSide(PlainSide):
         """One fragment and the gradient steps it pays for; returns env steps."""
         env_steps = self.student.loop.sample()
         self.student.store()
-        self.owed += env_steps * REPLAY_RATIO / self.batch
+        self.owed += env_steps * TRAINING_INTENSITY / self.batch
         for _ in range(int(self.owed)):
             self.student.step()
         self.owed -= int(self.owed)

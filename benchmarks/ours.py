@@ -18,9 +18,9 @@ from workload import (
     LR,
     NETWORK,
     REPLAY_CAPACITY,
-    REPLAY_RATIO,
     STEPS,
     TAU,
+    TRAINING_INTENSITY,
     seeded_network,
     task_ids,
 )
@@ -63,7 +63,7 @@ def actor_mimic_config(paths: dict[str, str], batch: int, num_env_runners: int =
             epsilon=EPSILON,
             train_batch_size_per_learner=batch,
             replay_capacity=REPLAY_CAPACITY,
-            training_intensity=REPLAY_RATIO,
+            training_intensity=TRAINING_INTENSITY,
             num_steps_sampled_before_learning_starts=LEARNING_STARTS,
         )
         .env_runners(num_env_runners=num_env_runners, rollout_fragment_length=STEPS)
@@ -102,7 +102,7 @@ class LearnerSide(PlainSide):
     """(b) `MultiTaskLearner.update` without new fragments."""
 
     def __init__(self, games: tuple[str, ...], batch: int, steps: int, fragments: int):
-        """Fills the memory with `fragments` fragments; `run` makes `steps` gradient steps."""
+        """Fills the replay buffer with `fragments` fragments; `run` makes `steps` gradient steps."""
         self.steps = steps
         with TemporaryDirectory() as folder:
             config = actor_mimic_config(write_experts(folder, games), batch)

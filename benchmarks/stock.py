@@ -52,7 +52,7 @@ class EpsilonGreedyModule(TorchRLModule):
         self.network = seeded_network(0, self.observation_space.shape, int(self.action_space.n))
 
     def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        values = self.network(batch[Columns.OBS])[0]
+        values = self.network.of_rows(batch[Columns.OBS])[0]
         random = torch.randint(values.shape[1], values.shape[:1])
         is_random = torch.rand(values.shape[0]) < EPSILON
         return {Columns.ACTIONS: torch.where(is_random, random, values.argmax(1))}
@@ -93,7 +93,7 @@ class RunnerSide(PlainSide):
 
 
 class RLlibDQNSide(AlgorithmSide):
-    """(d) Stock DQN: same network, replay ratio and uniform replay; observations as float32.
+    """(d) Stock DQN: same network, training intensity and uniform replay; observations as float32.
 
     It clips gradients at 40, as it does by default.
     """
@@ -151,7 +151,7 @@ class StableBaselinesSide(PlainSide):
     """(d) Stable-Baselines3's DQN; it clips gradients at 10, as it always does."""
 
     def __init__(self) -> None:
-        """One gradient step per step of the vector env: the replay ratio is batch / envs."""
+        """One gradient step per step of the vector env: the training intensity is batch / envs."""
         self.model = StableBaselinesDQN(
             "MlpPolicy",
             DummyVecEnv([make_game] * DQN.envs),

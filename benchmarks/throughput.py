@@ -24,7 +24,7 @@ CORES = 2
 NOTES = """Rates per second; ratios are medians of neighbouring measurements. All sides flush denormals.
 (a) stock RLlib: 40 MultiTaskEnvs, one agent per episode, channels padded by a wrapper, all six actions.
 (b) 32 rows on four games, 8 each: five do not divide them. Sampling from replay included.
-(c) both sides label whole fragments and learn at the same replay ratio; the remote runners share 2 cores.
+(c) both sides label whole fragments and have one training intensity; the remote runners share 2 cores.
 (d) 8 rows replayed per env step: 128 per 16 steps of 16 environments; stock RLlib also in its own 32 per 4
 steps of one. No double Q: Stable-Baselines3 has none. RLlib takes float32; both others clip gradients.
 (f) 8 environments each of Pong and Breakout, one Nature CNN. (g) Nature CNN, policy regression, 8 rows of 13
@@ -37,7 +37,7 @@ besides. Stock: MultiTaskEnvs.
 
 @dataclass(frozen=True)
 class Scale:
-    """How long it takes: `fragments` fill the replay memory of (b)."""
+    """How long it takes: `fragments` fill the replay buffer of (b)."""
 
     repeats: int
     seconds: float

@@ -14,7 +14,7 @@ EPSILON = 0.1
 LR = 5e-4
 TAU, BETA = 0.1, 0.01
 REPLAY_CAPACITY = 100_000  # transitions per game
-REPLAY_RATIO = 2.0
+TRAINING_INTENSITY = 2.0
 LEARNING_STARTS = 1_000  # transitions per game
 
 

@@ -1,7 +1,10 @@
-"""The one exception that people see: what is wrong, the value, what is allowed, how to fix it."""
+"""The exception that people see, and checks that raise it: what is wrong, the value, what is allowed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from math import isfinite
+from numbers import Integral, Real
+from typing import Any
 
 
 class DistillError(ValueError):
@@ -30,3 +33,39 @@ def text_hint(value: object) -> str:
         if whole
         else f" YAML takes {value} for text: write {number!r}."
     )
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    most: float | None = None,
+    integer: bool = False,
+) -> None:
+    """Raises DistillError unless `value` is a finite number within its bounds."""
+    limits = ((">", above), (">=", least), ("<=", most))
+    bounds = [f"{relation} {limit:g}" for relation, limit in limits if limit is not None]
+    kind = "an integer" if integer else "a number"
+    allowed = " ".join([kind, " and ".join(bounds)]).strip()
+    types = Integral if integer else Real
+    if isinstance(value, bool) or not isinstance(value, types) or not isfinite(value):
+        raise DistillError(
+            f"{name} is {value!r} ({type(value).__name__}); it must be {allowed}.{text_hint(value)}"
+        )
+    low = (above is not None and value <= above) or (least is not None and value < least)
+    if low or (most is not None and value > most):
+        raise DistillError(f"{name} is {value!r}; it must be {allowed}.")
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Raises DistillError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise DistillError(f"{name} is {value!r}; it must be true or false.")
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Raises DistillError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise DistillError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}.")

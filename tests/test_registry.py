@@ -89,11 +89,19 @@ def test_that_other_names_are_refused(name, parts):
 
 @pytest.mark.usefixtures("ray_session")
 def test_that_registering_makes_names_usable_and_may_be_repeated():
-    from ray.tune.registry import _global_registry, get_trainable_cls
+    from ray.rllib.algorithms.ppo import PPOConfig
+    from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+    from ray.tune.registry import get_trainable_cls
 
     register()
     register()
     assert all(get_trainable_cls(name) is algorithm_class(name) for name in ALGORITHMS)
-    env = _global_registry.get("env_creator", "multi_task")({"tasks": {"pole": "CartPole-v1"}})
-    assert env.possible_agents == ["pole"]
-    env.close()
+    config = (
+        PPOConfig()
+        .environment("multi_task", env_config={"tasks": {"pole": "CartPole-v1"}})
+        .multi_agent(policies={"student"}, policy_mapping_fn=lambda task, episode: "student")
+    )
+    runner = MultiAgentEnvRunner(config=config)
+    (episode,) = runner.sample(num_episodes=1, random_actions=True)
+    assert episode.agent_ids == {"pole"} and episode.is_done
+    runner.stop()

@@ -24,7 +24,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def quick(config: dict[str, Any]) -> dict[str, Any]:
-    """The config with memories, waiting and parallel processes cut down to what one update needs.
+    """The config with replay buffers, waiting and parallel processes cut down to what one update needs.
 
     In float32, too: without AMX, bfloat16 takes ten times as long.
     """

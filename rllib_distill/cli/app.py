@@ -233,7 +233,7 @@ def _json(flag: str, text: str | None) -> dict[str, Any] | None:
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint.", show_default=False)],
     episodes: Annotated[
-        int | None, typer.Option(help="Of every task, by every player.", show_default="100", min=1)
+        int | None, typer.Option(help="Of every task, by every policy.", show_default="100", min=1)
     ] = None,
     steps: Annotated[
         int | None,

@@ -11,7 +11,7 @@ from rllib_distill.cli.experiment import ReportOptions
 from rllib_distill.cli.progress import make_console
 from rllib_distill.cli.ray_session import check_writable, command_line, ray_session, short
 from rllib_distill.evaluation import Report, ScoreBoard, make_report
-from rllib_distill.evaluation.policies import TrainedPolicies
+from rllib_distill.evaluation.play import TrainedPolicies
 from rllib_distill.evaluation.report import note_expected_returns
 from rllib_distill.evaluation.scores import score_table
 from rllib_distill.files import write_atomically

@@ -41,8 +41,8 @@ class ReportOptions(Schema):
     """How the final scores are played.
 
     Attributes:
-        episodes: Number of episodes of every task by every player.
-        steps: Instead, play what ends within so many steps of every task by every player.
+        episodes: Number of episodes of every task by every policy.
+        steps: Instead, play what ends within so many steps of every task by every policy.
         epsilon: Chance of a random action; None takes the config's `evaluation_epsilon`.
         seed: Of environments and chance.
         expected: The lowest and the highest geometric mean of student / expert at which runs of this

@@ -16,7 +16,6 @@ from ray.rllib.utils.from_config import NotProvided
 from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRIAL_INFO
 from ray.util import log_once
 
-from rllib_distill.core.checks import check_bool, check_choice, check_number
 from rllib_distill.core.optimizers import check_gradient_steps, check_module_overrides, check_optimizer
 from rllib_distill.core.rl_module import acting_forward
 from rllib_distill.core.schedules import (
@@ -30,7 +29,7 @@ from rllib_distill.core.schedules import (
 from rllib_distill.env_runner.actors import Actor, ExpertLabels, JointActor, NetworkActor
 from rllib_distill.env_runner.multi_task_env_runner import MultiTaskEnvRunner
 from rllib_distill.env_runner.task_envs import POLICY
-from rllib_distill.errors import DistillError, nearest
+from rllib_distill.errors import DistillError, check_bool, check_choice, check_number, nearest
 from rllib_distill.networks import Network, build_network
 from rllib_distill.tasks import SharedSpaces, TaskSet
 from rllib_distill.tasks.multi_task_env import MultiTaskEnv

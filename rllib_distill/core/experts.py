@@ -15,18 +15,20 @@ from ray.rllib.utils.metrics import (
 )
 
 from rllib_distill.core.algorithm import MultiTaskAlgorithm
-from rllib_distill.core.checks import Coefficient, check_coefficient, check_number, coefficient_of
 from rllib_distill.core.config import MultiTaskConfig
 from rllib_distill.core.schedules import (
+    Coefficient,
     Elapsed,
     Position,
+    check_coefficient,
     check_position,
     check_schedule,
+    coefficient_of,
     position_value,
     value_at,
 )
 from rllib_distill.env_runner.actors import Actor, ExpertActor, ExpertLabels, TakingTurns
-from rllib_distill.errors import DistillError, nearest
+from rllib_distill.errors import DistillError, check_number, nearest
 from rllib_distill.experts import ExpertBank
 from rllib_distill.files import absolute_path
 from rllib_distill.losses.common import only_legal

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import distributed
 
-from rllib_distill.core.checks import check_choice, check_number
 from rllib_distill.core.schedules import check_schedule
-from rllib_distill.errors import DistillError, nearest
+from rllib_distill.errors import DistillError, check_choice, check_number, nearest
 
 _OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "adam": (torch.optim.Adam, {"fused": True}),  # one kernel for all parameters

@@ -1,15 +1,14 @@
-"""Settings that change while training: by env steps, or by progress, the share of the run that is done."""
+"""Settings that are no single number: schedules of env steps or progress, and values of each task."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.tune.result import TIME_TOTAL_S, TRAINING_ITERATION
 
-from rllib_distill.core.checks import check_number
-from rllib_distill.errors import DistillError, nearest
+from rllib_distill.errors import DistillError, check_number, nearest
 
 Position = float | str
 """Of a schedule's point: env steps of all tasks together, or a share of the run such as "50%"."""
@@ -148,3 +147,34 @@ def share_done(stop: Mapping[str, float] | None, count: Callable[[str], float]) 
     """
     shares = [count(key) / end for key, end in (stop or {}).items() if is_counter(key)]
     return min(1.0, max(shares)) if shares else None
+
+
+Coefficient = float | Mapping[str, float]
+
+
+def coefficient_of(coefficient: Coefficient, task: str) -> float:
+    """A task's own."""
+    return float(coefficient[task] if isinstance(coefficient, Mapping) else coefficient)
+
+
+def check_coefficient(name: str, coefficient: Any, tasks: Iterable[str], **bounds: float) -> None:
+    """Raises DistillError unless every task has a number within bounds, those of `check_number`."""
+    for of_task, value in _values(name, coefficient, tuple(tasks)):
+        check_number(of_task, value, **bounds)  # type: ignore[arg-type]  # bounds are no `integer`
+
+
+def _values(name: str, coefficient: Any, tasks: tuple[str, ...]) -> Iterable[tuple[str, Any]]:
+    if not isinstance(coefficient, Mapping):
+        return [(name, coefficient)]
+    for task in coefficient:
+        if task not in tasks:
+            raise DistillError(
+                f"{name} has a value for {task!r}, which is no task. {nearest(str(task), tasks)}"
+            )
+    missing = [task for task in tasks if task not in coefficient]
+    if missing:
+        raise DistillError(
+            f"{name} has no value for {', '.join(map(repr, missing))}; give one number for all tasks, or one "
+            "for each."
+        )
+    return [(f"{name} of task {task!r}", value) for task, value in coefficient.items()]

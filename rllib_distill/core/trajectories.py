@@ -8,10 +8,9 @@ from ray.rllib.algorithms.impala.torch.vtrace_torch_v2 import vtrace_torch
 from ray.rllib.utils.from_config import NotProvided
 from torch import Tensor
 
-from rllib_distill.core.checks import check_number
 from rllib_distill.core.config import MultiTaskConfig
 from rllib_distill.core.learner import MultiTaskLearner
-from rllib_distill.errors import DistillError
+from rllib_distill.errors import DistillError, check_number
 from rllib_distill.replay import Batch, FragmentQueue
 from rllib_distill.replay.fragment import BEHAVIOUR_LOG_PROBS
 from rllib_distill.tasks import SharedSpaces

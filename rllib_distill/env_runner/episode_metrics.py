@@ -86,15 +86,15 @@ class EpisodeMetrics:
             self._list((AGENT_EPISODE_RETURNS, task), episode)
         self._num_episodes += len(episodes)
 
-    def add_evaluation_beside(self, player: str, task: str, episodes: Sequence[Episode]) -> None:
-        """Notes what another player than the student played: it counts under that one's keys alone.
+    def add_evaluation_beside(self, who: str, task: str, episodes: Sequence[Episode]) -> None:
+        """Notes what another policy than the student played: it counts under that one's keys alone.
 
         Args:
-            player: `EXPERT`, a module that learns, or `DISTILLED`.
+            who: `EXPERT`, a module that learns, or `DISTILLED`.
             task: The task.
             episodes: All that it played.
         """
-        module = self._expert_of[task] if player == EXPERT else None
+        module = self._expert_of[task] if who == EXPERT else None
         for episode in episodes:
             if module is not None:
                 self._evaluated.of_module[module, task].append(episode)

@@ -4,7 +4,7 @@ import json
 import math
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -14,15 +14,15 @@ import pandas as pd
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_distill.core.experts import ExpertsMixin
-from rllib_distill.evaluation.play import play_in_parallel
-from rllib_distill.evaluation.plots import learning_curves_png
-from rllib_distill.evaluation.policies import (
+from rllib_distill.evaluation.play import (
     MakeActor,
     TrainedPolicies,
     checkpoint_actor,
     expert_actor,
+    play_in_parallel,
     random_actor,
 )
+from rllib_distill.evaluation.plots import learning_curves_png
 from rllib_distill.evaluation.scores import (
     DISTILLED,
     EXPERT,
@@ -328,14 +328,15 @@ def note_expected_returns(folder: Path, report: Report) -> None:
         path = folder / f"{task}.safetensors"
         if path.exists() and not board.is_unfinished(policy, task):
             expert = Expert.load(path)
-            expert.info = replace(
-                expert.info,
-                expected_return={
-                    "mean": board.mean(policy, task),
-                    "std": board.std(policy, task),
-                    "episodes": board.num_episodes(policy, task),
-                    "epsilon": report.facts["evaluation"]["epsilon"],
-                },
+            expert.info = expert.info.model_copy(
+                update={
+                    "expected_return": {
+                        "mean": board.mean(policy, task),
+                        "std": board.std(policy, task),
+                        "episodes": board.num_episodes(policy, task),
+                        "epsilon": report.facts["evaluation"]["epsilon"],
+                    }
+                }
             )
             expert.save(path)
 

@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from rllib_distill.errors import DistillError, nearest
-from rllib_distill.experts.expert import Expert, Label
-from rllib_distill.experts.expert_info import ExpertInfo, env_name
+from rllib_distill.experts.expert import Expert, ExpertInfo, Label, env_name
 from rllib_distill.tasks import Task, TaskSet
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from rllib_distill import Distral
 from rllib_distill.env_runner.actors import Acting
 from rllib_distill.env_runner.task_envs import make_task_envs
 from rllib_distill.errors import DistillError
-from rllib_distill.evaluation.policies import TrainedPolicies
+from rllib_distill.evaluation.play import TrainedPolicies
 from rllib_distill.tasks.two_rooms import TwoRoomsEnv
 from tests.algorithms.distral_tasks import TASKS, distral, soft_q, tabular
 from tests.learners import from_learners, is_same, learner_and_sample, weights_of

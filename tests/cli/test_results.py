@@ -46,8 +46,8 @@ def test_that_trials_become_a_page(rllib, write_file, mimic, tmp_path):
         whole = json.loads((trial / "scores.json").read_text().replace(here, ""))
         kept = json.loads(copy.read_text())
         assert here not in copy.read_text()
-        for player in ("random", "expert", "student"):
-            assert len(whole["tasks"]["pole"][player].pop("returns")) == 3
+        for policy in ("random", "expert", "student"):
+            assert len(whole["tasks"]["pole"][policy].pop("returns")) == 3
         assert kept == whole and len(kept["evaluations"]) == 2
         assert all(e["student"]["pole"] > 0 and "experts" not in e for e in kept["evaluations"])
         points = [(point["env_steps"], point["returns"]["pole"]) for point in kept["training_curve"]]

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from rllib_distill.evaluation.play import play, play_in_parallel
-from rllib_distill.evaluation.policies import random_actor
+from rllib_distill.evaluation.play import play, play_in_parallel, random_actor
 from rllib_distill.tasks import TaskSet
 
 
@@ -14,8 +13,7 @@ def tasks():
 
 
 def play_randomly(tasks, seed, epsilon=0.0):
-    actor = random_actor(tasks, 4)
-    return play(tasks, actor, num_envs=4, num_episodes=10, epsilon=epsilon, seed=seed)
+    return play(tasks, random_actor(tasks), num_envs=4, num_episodes=10, epsilon=epsilon, seed=seed)
 
 
 def test_that_every_task_is_played_as_often_as_asked(tasks):
@@ -30,8 +28,7 @@ def test_that_a_seed_decides_everything(tasks):
 
 
 def test_that_an_epoch_is_what_ends_in_so_many_steps(tasks):
-    actor = random_actor(tasks, 1)
-    scores = play(tasks, actor, num_envs=1, num_steps=200, epsilon=0.0, seed=0)
+    scores = play(tasks, random_actor(tasks), num_envs=1, num_steps=200, epsilon=0.0, seed=0)
     for played in scores.values():
         assert played.finished and played.env_steps() == 200
         assert 100 < sum(played.lengths) <= 200  # neither game lasts 100 steps at random
@@ -64,7 +61,7 @@ def test_that_playing_in_parallel_is_playing():
     )
     assert heard == [(0, 2), (1, 2), (2, 2)]
     assert list(scores) == ["random", "another"]
-    alone = play(tasks, random_actor(tasks, 5), num_envs=5, **options)
+    alone = play(tasks, random_actor(tasks), num_envs=5, **options)
     assert scores["random"] == scores["another"] == alone
 
 
@@ -73,4 +70,4 @@ def test_that_epochs_are_played_in_one_environment():
     tasks = TaskSet.from_config({"pole": "CartPole-v1"})
     options = {"num_steps": 90, "epsilon": 0.0, "seed": 3}
     scores = play_in_parallel({"random": random_actor}, tasks, **options)
-    assert scores["random"] == play(tasks, random_actor(tasks, 1), num_envs=1, **options)
+    assert scores["random"] == play(tasks, random_actor(tasks), num_envs=1, **options)

@@ -7,14 +7,16 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from rllib_distill.algorithms.policy_distillation import PolicyDistillationConfig
+from rllib_distill import PolicyDistillationConfig
+from rllib_distill.core.rl_module import TASKS
+from rllib_distill.env_runner.actors import Acting
 from rllib_distill.errors import DistillError
 from rllib_distill.evaluation import make_report
-from rllib_distill.evaluation.policies import TrainedPolicies
+from rllib_distill.evaluation.play import TrainedPolicies
 from rllib_distill.evaluation.report import note_expected_returns
 from rllib_distill.experts import Expert, ExpertInfo
 from rllib_distill.networks import build_network
-from rllib_distill.replay.fragment import TASKS
+from tests.evaluation.examples import rows_of
 
 GAMES = {"breakout": "MinAtar/Breakout-v1", "asterix": "MinAtar/Asterix-v1"}  # 3 and 5 actions
 NETWORK = {"type": "minatar_cnn", "filters": 2, "hidden": 8}
@@ -51,22 +53,22 @@ def greedy(module, tasks, observations):
     return outputs.argmax(dim=1).tolist()
 
 
-@pytest.mark.parametrize("who", ["policies", "experts"])
+@pytest.mark.parametrize("who", ["policy", "expert"])
 def test_that_the_student_acts_or_the_experts_that_learned(who, algo_and_checkpoint):
     algo, checkpoint = algo_and_checkpoint
     rng = np.random.default_rng(0)
     observations = {task: rng.random((64, 10, 10, 4)) < 0.3 for task in GAMES}
     modules = {
-        task: algo.get_module(algo.config.expert_modules[task] if who == "experts" else "student")
+        task: algo.get_module(algo.config.expert_modules[task] if who == "expert" else "student")
         for task in observations
     }
     expected = {task: greedy(modules[task], (task,), o) for task, o in observations.items()}
-    policies = TrainedPolicies(checkpoint)
-    actions = policies.actor(observations, 64, who)(observations, 0.0, rng)
+    rows = rows_of(observations)
+    acting = Acting(TrainedPolicies(checkpoint).actor(who), rows)
+    actions = acting(rows, 0.0, rng).actions
     assert {task: a.tolist() for task, a in actions.items()} == expected
-    seen = {"breakout": observations["breakout"]}
-    alone = policies.actor(seen, 64, who)(seen, 0.0, rng)
-    assert alone["breakout"].tolist() == expected["breakout"]
+    alone = acting({"breakout": rows["breakout"]}, 0.0, rng).actions
+    assert {task: a.tolist() for task, a in alone.items()} == {"breakout": expected["breakout"]}
 
 
 def test_that_a_report_compares_a_student_with_the_experts_that_learned(algo_and_checkpoint, tmp_path):

@@ -26,8 +26,8 @@ def run(scores, seed=0, algorithm="ActorMimic", measure="ratio", evaluations=(),
     """
     tasks = {}
     for task, means in scores.items():
-        players = ("random", "expert", "student") if len(means) == 3 else ("random", "policy")
-        tasks[task] = {player: score(mean) for player, mean in zip(players, means, strict=True)}
+        policies = ("random", "expert", "student") if len(means) == 3 else ("random", "policy")
+        tasks[task] = {policy: score(mean) for policy, mean in zip(policies, means, strict=True)}
     return {
         "format": FORMAT,
         "tasks": tasks,

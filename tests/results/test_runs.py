@@ -23,8 +23,8 @@ def curve(steps, values):
 def test_that_a_record_has_all_but_the_returns(read):
     content = run({"pong": (1, 10, 9)}, loss="kl")
     with_returns = json.loads(json.dumps(content))
-    for player in with_returns["tasks"]["pong"].values():
-        player["returns"] = [1.0, 2.0]
+    for of_policy in with_returns["tasks"]["pong"].values():
+        of_policy["returns"] = [1.0, 2.0]
     with_returns["tasks"]["pong"]["student_share"] = content["tasks"]["pong"]["student_share"] = 0.9
     (recorded,) = read(a=with_returns)
     assert recorded.compact() == json_text(content) + "\n"

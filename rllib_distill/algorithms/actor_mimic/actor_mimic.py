@@ -6,9 +6,10 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 from typing_extensions import override
 
-from rllib_distill.core.checks import Coefficient, check_number
 from rllib_distill.core.experts import ExpertsMixin, StudentAlgorithm
-from rllib_distill.core.replay_config import ReplayConfig
+from rllib_distill.core.replay import ReplayConfig
+from rllib_distill.core.schedules import Coefficient
+from rllib_distill.errors import check_number
 
 
 class ActorMimicConfig(ExpertsMixin, ReplayConfig):

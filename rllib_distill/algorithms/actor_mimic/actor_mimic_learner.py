@@ -6,7 +6,7 @@ import torch
 
 from rllib_distill.core.experts import greedy_agreement
 from rllib_distill.core.learner import Loss
-from rllib_distill.core.replay_learner import ReplayLearner
+from rllib_distill.core.replay import ReplayLearner
 from rllib_distill.losses import feature_regression_loss, policy_regression_loss
 from rllib_distill.networks import NetworkOutputs
 from rllib_distill.replay import Batch

@@ -8,11 +8,11 @@ from ray.rllib.utils.from_config import NotProvided
 from typing_extensions import override
 
 from rllib_distill.algorithms.distral.task_policies_config import TaskPoliciesConfig
-from rllib_distill.core.checks import Coefficient, check_choice
 from rllib_distill.core.expert_export import ExpertExport
+from rllib_distill.core.schedules import Coefficient
 from rllib_distill.core.trajectories import TrajectoryMixin
 from rllib_distill.env_runner.task_envs import DISTILLED
-from rllib_distill.errors import DistillError
+from rllib_distill.errors import DistillError, check_choice
 from rllib_distill.networks import Parameterization
 
 _VARIANT = "variant"

@@ -10,12 +10,12 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.utils.from_config import NotProvided
 
 from rllib_distill.core.algorithm import MODULES_FOLDER
-from rllib_distill.core.checks import Coefficient, check_coefficient, check_number, coefficient_of
 from rllib_distill.core.config import MultiTaskConfig, default_network
 from rllib_distill.core.rl_module import acting_forward, check_same_network
+from rllib_distill.core.schedules import Coefficient, check_coefficient, coefficient_of
 from rllib_distill.env_runner.actors import Actor, NetworkActor
 from rllib_distill.env_runner.task_envs import DISTILLED, POLICY
-from rllib_distill.errors import DistillError
+from rllib_distill.errors import DistillError, check_number
 from rllib_distill.files import absolute_path, newest_checkpoint
 from rllib_distill.networks import Parameterization, scale_outputs
 from rllib_distill.tasks import SharedSpaces

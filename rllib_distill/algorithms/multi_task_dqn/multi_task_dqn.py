@@ -7,10 +7,9 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 from typing_extensions import override
 
-from rllib_distill.core.checks import check_bool, check_number
 from rllib_distill.core.expert_export import ExpertExport
-from rllib_distill.core.replay_config import ReplayConfig
-from rllib_distill.errors import DistillError
+from rllib_distill.core.replay import ReplayConfig
+from rllib_distill.errors import DistillError, check_bool, check_number
 
 
 class QLearningConfig(ReplayConfig):

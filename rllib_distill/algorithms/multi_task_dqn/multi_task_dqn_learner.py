@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from rllib_distill.core.learner import Loss
-from rllib_distill.core.replay_learner import ReplayLearner
+from rllib_distill.core.replay import ReplayLearner
 from rllib_distill.core.rl_module import update_target_networks
 from rllib_distill.losses import double_q_target, q_learning_target, td_loss
 from rllib_distill.networks import NetworkOutputs

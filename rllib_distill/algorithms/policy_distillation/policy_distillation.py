@@ -12,7 +12,6 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 from typing_extensions import override
 
 from rllib_distill.algorithms.multi_task_dqn.multi_task_dqn import QLearningConfig
-from rllib_distill.core.checks import Coefficient, check_choice, check_number
 from rllib_distill.core.expert_export import ExpertExport
 from rllib_distill.core.experts import (
     STUDENT,
@@ -23,12 +22,12 @@ from rllib_distill.core.experts import (
     highest_share,
     last_share,
 )
-from rllib_distill.core.schedules import Schedule, check_schedule, value_at
+from rllib_distill.core.schedules import Coefficient, Schedule, check_schedule, value_at
 from rllib_distill.core.trajectories import TrajectoryMixin
 from rllib_distill.env_runner.actors import Actor
 from rllib_distill.env_runner.episode_metrics import EXPERT_EPISODE_RETURNS_MEAN, STUDENT_EPISODE_RETURNS_MEAN
 from rllib_distill.env_runner.task_envs import EXPERT
-from rllib_distill.errors import DistillError
+from rllib_distill.errors import DistillError, check_choice, check_number
 from rllib_distill.imports import import_object
 from rllib_distill.losses import DISTILLATION_LOSSES, DistillationLoss
 

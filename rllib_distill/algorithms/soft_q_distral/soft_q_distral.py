@@ -12,10 +12,9 @@ from typing_extensions import override
 
 from rllib_distill.algorithms.distral.task_policies_config import TaskPoliciesConfig
 from rllib_distill.core.algorithm import MultiTaskAlgorithm
-from rllib_distill.core.checks import check_bool, check_number
-from rllib_distill.core.replay_config import ReplayConfig
+from rllib_distill.core.replay import ReplayConfig
 from rllib_distill.env_runner.task_envs import DISTILLED
-from rllib_distill.errors import DistillError
+from rllib_distill.errors import DistillError, check_bool, check_number
 from rllib_distill.networks import Parameterization
 from rllib_distill.replay import Sequences
 from rllib_distill.tasks.spaces import one_line

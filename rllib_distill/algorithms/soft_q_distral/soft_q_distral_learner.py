@@ -6,10 +6,10 @@ import torch
 from ray.rllib.utils.metrics import ALL_MODULES
 from torch import Tensor
 
+from rllib_distill.algorithms.distral.distral_learner import TaskPoliciesMixin
 from rllib_distill.algorithms.distral.distral_rl_module import DistralRLModule
-from rllib_distill.algorithms.distral.task_policies_learner import TaskPoliciesMixin
 from rllib_distill.algorithms.soft_q_distral.soft_q_distral import is_tabular, states_of, visit_weights
-from rllib_distill.core.replay_learner import ReplayLearner
+from rllib_distill.core.replay import ReplayLearner
 from rllib_distill.core.rl_module import TargetNetworkRLModule, update_target_networks
 from rllib_distill.core.trajectories import at_final_observations, next_values, taken
 from rllib_distill.env_runner.task_envs import DISTILLED
