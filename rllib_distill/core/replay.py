@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 from ray.rllib.utils.from_config import NotProvided
 
 from rllib_distill.core.config import MultiTaskConfig
-from rllib_distill.core.learner import MultiTaskLearner
+from rllib_distill.core.learner import MultiTaskLearner, num_sources
 from rllib_distill.errors import DistillError, check_bool, check_number
 from rllib_distill.replay import Batch, Minibatches, OneTaskAtATime, ReplayBuffer, Sequences
 
@@ -172,28 +172,17 @@ class ReplayConfig(MultiTaskConfig):
                 f"train_batch_size_per_learner is {rows}; minibatches are whole sequences of "
                 f"{sequences.length} rows ({num_tasks} tasks), so it must be a multiple of {of_all}."
             )
-        needed = self._rows_of_sequences(sequences.length) * self.num_envs_per_task * self._num_rings
+        fragment, num_learners = int(self.get_rollout_fragment_length()), max(1, self.num_learners)
+        # Sequences begin where fragments do; between the fragments of one there may be gaps, which take rows.
+        num_fragments = -(-sequences.length // fragment)
+        kept = num_fragments * fragment * (1 if num_fragments == 1 else 2)
+        num_rings = num_learners * num_sources(1 % num_learners, num_learners, self.num_env_runners)
+        needed = kept * self.num_envs_per_task * num_rings
         if self.replay_capacity < needed:
             raise DistillError(
-                f"replay_capacity is {self.replay_capacity}; sequences of {sequences.length} rows go over "
-                f"whole fragments of every environment, so it must be at least {needed}."
+                f"replay_capacity is {self.replay_capacity}; for sequences of {sequences.length} rows it "
+                f"must hold {kept} rows of every environment ({needed})."
             )
-
-    def _rows_of_sequences(self, length: int) -> int:
-        """Rows of a ring in which there always is a sequence: they start where fragments do."""
-        fragment = int(self.get_rollout_fragment_length())
-        num_fragments = -(-length // fragment)
-        # Between fragments there may be gaps, which take rows too.
-        return num_fragments * fragment * (1 if num_fragments == 1 else 2)
-
-    @property
-    def _num_rings(self) -> int:
-        """Into how many rings all learners together divide `replay_capacity`."""
-        num_learners, num_env_runners = max(1, self.num_learners), max(1, self.num_env_runners)
-        of_learner = num_env_runners
-        if num_env_runners >= num_learners:
-            of_learner = -(-num_env_runners // num_learners)
-        return num_learners * of_learner
 
 
 class ReplayLearner(MultiTaskLearner):
