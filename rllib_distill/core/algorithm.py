@@ -22,6 +22,7 @@ from ray.rllib.utils.metrics import (
 )
 from ray.tune.result import DONE
 from ray.tune.utils import flatten_dict
+from typing_extensions import override
 
 from rllib_distill.core.config import MultiTaskConfig
 from rllib_distill.core.learner import PROGRESS, FragmentData, rank_of
@@ -45,8 +46,8 @@ class MultiTaskAlgorithm(Algorithm):
 
     config: MultiTaskConfig
 
+    @override
     def setup(self, config: Any) -> None:
-        """See RLlib."""
         self._minibatches_owed = 0.0
         self._learning_started = False
         self._samples_sharded = 0
@@ -277,8 +278,8 @@ class MultiTaskAlgorithm(Algorithm):
             )
 
     @classmethod
+    @override
     def from_checkpoint(cls, path: Any, *args: Any, **kwargs: Any) -> Any:
-        """See RLlib."""
         return super().from_checkpoint(_local(path), *args, **kwargs)
 
 

@@ -34,27 +34,14 @@ from rllib_distill.networks import Network, build_network
 from rllib_distill.tasks import SharedSpaces, TaskSet
 from rllib_distill.tasks.multi_task_env import MultiTaskEnv
 
+_BATCH_SIZE = "train_batch_size_per_learner"
+"""A property of RLlib's configs, so not among their `vars`."""
 
-class ModuleOf:
-    """A policy mapping function that can be pickled and compared: task name -> module id."""
+_SPECIAL_KEYS = frozenset(("multiagent", _BATCH_SIZE, TRIAL_INFO, STDOUT_FILE, STDERR_FILE))
+"""Keys of dicts, RLlib's and Tune's, that are no attributes of a config."""
 
-    def __init__(self, module_of: Mapping[str, str]):
-        """Maps as the dict says."""
-        self.module_of = dict(module_of)
-
-    def __call__(self, agent_id: str, episode: Any = None, **_: Any) -> str:
-        """RLlib's signature; the agent id is the task's name."""
-        return self.module_of[agent_id]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ModuleOf) and other.module_of == self.module_of
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
-
-
-@lru_cache(maxsize=16)
-def _task_set(pickled_tasks: bytes) -> TaskSet:
-    return TaskSet.from_config(cloudpickle.loads(pickled_tasks))
+_STEP_SETTINGS = ("lr", "optimizer", "grad_clip", "grad_clip_by")
+"""Settings of gradient steps, which each module may have of its own."""
 
 
 def default_network(observation_shape: tuple[int, ...]) -> Mapping[str, Any]:
@@ -64,46 +51,21 @@ def default_network(observation_shape: tuple[int, ...]) -> Mapping[str, Any]:
     return {"type": "nature_cnn" if min(observation_shape[:2]) >= 36 else "minatar_cnn"}
 
 
-_BATCH_SIZE = "train_batch_size_per_learner"  # a property of RLlib's configs, so not among their `vars`
-_SPECIAL_KEYS = frozenset(
-    ("multiagent", _BATCH_SIZE, TRIAL_INFO, STDOUT_FILE, STDERR_FILE)
-)  # RLlib's and Tune's
-_OWN_SETTINGS = ("lr", "optimizer", "grad_clip", "grad_clip_by")  # of each module's steps
+class ModuleOf:
+    """A policy mapping function that can be pickled and compared: task name -> module id."""
 
+    def __init__(self, module_of: Mapping[str, str]):
+        """Makes the function of a mapping."""
+        self.module_of = dict(module_of)
 
-_COUNTS = ("num_envs_per_task", "rollout_fragment_length")
+    def __call__(self, agent_id: str, episode: Any = None, **_: Any) -> str:
+        """The module of an agent, whose id is the task's name; what else RLlib tells makes no difference."""
+        return self.module_of[agent_id]
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ModuleOf) and other.module_of == self.module_of
 
-def check_values(config: Any) -> None:
-    """Numbers and schedules are within their bounds."""
-    check_number("gamma", config.gamma, least=0, most=1)
-    check_schedule("lr", config.lr, least=0)
-    check_schedule("epsilon", config.epsilon, least=0, most=1)
-    check_number("evaluation_epsilon", config.evaluation_epsilon, least=0, most=1)
-    check_optimizer(config.optimizer)
-    check_choice("heads", config.heads, ("shared", "per_task"))
-    check_bool("mixed_precision", config.mixed_precision)
-    check_bool("tune_process", config.tune_process)
-
-
-def check_networks(config: Any) -> None:
-    """The tasks of every module can share a network, and it can take what they observe."""
-    for module_id in config.policies:
-        with torch.device("meta"):
-            config.build_network_of(module_id)
-
-
-def check_sizes(config: Any) -> None:
-    """Counts are whole numbers."""
-    check_counts(config, _COUNTS)
-    for name in ("num_env_runners", "num_learners"):
-        check_number(name, getattr(config, name), least=0, integer=True)
-
-
-def check_counts(config: Any, names: Iterable[str]) -> None:
-    """The config's values of these names are whole numbers above 0."""
-    for name in names:
-        check_number(name, getattr(config, name), least=1, integer=True)
+    __hash__ = None  # type: ignore[assignment]  # mutable
 
 
 class MultiTaskConfig(AlgorithmConfig):
@@ -113,10 +75,10 @@ class MultiTaskConfig(AlgorithmConfig):
     """
 
     loss_settings: tuple[str, ...] = ()
-    """Those that modules may have of their own, beside those of their gradient steps."""
+    """Settings of losses that a module may have of its own, besides those of its gradient steps."""
 
     per_task_settings: tuple[str, ...] = ()
-    """Those that take a value for each task, as which RLlib's overrides per module are no substitute."""
+    """Settings that take a value per task, which is why modules cannot have them of their own."""
 
     renamed_keys: Mapping[str, str] = {
         "replay_ratio": "training_intensity",
@@ -221,6 +183,13 @@ class MultiTaskConfig(AlgorithmConfig):
         super().evaluation(**kwargs)
         return self._set_given({"evaluation_epsilon": evaluation_epsilon})
 
+    def _set_given(self, given: Mapping[str, Any]) -> Self:
+        """Sets the settings that a method was given, and leaves the others as they are."""
+        for name, value in given.items():
+            if value is not NotProvided:
+                setattr(self, name, value)
+        return self
+
     # -- tasks and their modules ---------------------------------------------------------------------------
 
     def multi_task(
@@ -279,7 +248,7 @@ class MultiTaskConfig(AlgorithmConfig):
         inference_only: bool = False,
         **_: Any,
     ) -> MultiRLModuleSpec:
-        """A spec per module, with the spaces of its tasks: no environment is needed (see RLlib)."""
+        """A spec per module, with the spaces of its tasks, for which no environment is needed."""
         specs = {}
         for module_id in self.policies:
             shared = self.module_spaces(module_id)
@@ -293,7 +262,7 @@ class MultiTaskConfig(AlgorithmConfig):
         return MultiRLModuleSpec(rl_module_specs=specs)
 
     def module_class_of(self, module_id: str) -> type:
-        """The RLModule's class."""
+        """The class of the RLModule with this id."""
         module_class: type = self.get_default_rl_module_spec().module_class
         return module_class
 
@@ -360,7 +329,7 @@ class MultiTaskConfig(AlgorithmConfig):
         return {POLICY: self.modules_actor(modules, self.acting_modules, device)}
 
     def make_labels(self, experts: Any) -> ExpertLabels | None:
-        """What completes fragments with labels, or None."""
+        """What completes fragments with the experts' labels; None where nothing is labelled."""
         return None
 
     @property
@@ -385,7 +354,7 @@ class MultiTaskConfig(AlgorithmConfig):
             }
         )
 
-    # -- what others ask -----------------------------------------------------------------------------------
+    # -- what env runners, learners and checkpoints ask ----------------------------------------------------
 
     def checkpoint_state(self) -> dict[str, Any]:
         """What a checkpoint keeps of the config."""
@@ -412,7 +381,7 @@ class MultiTaskConfig(AlgorithmConfig):
 
     @property
     def by_progress(self) -> list[str]:
-        """Which of them change by shares of the run."""
+        """Names of the settings that change by shares of the run."""
         return [name for name, schedule in self.schedules.items() if is_by_progress(schedule)]
 
     @property
@@ -445,7 +414,7 @@ class MultiTaskConfig(AlgorithmConfig):
         """Which of the experts' outputs and features go into fragments."""
         return ()
 
-    # -- checks --------------------------------------------------------------------------------------------
+    # -- keys of dicts and files ---------------------------------------------------------------------------
 
     def known_keys(self) -> set[str]:
         """Keys that a dict or a file may have, and that a message about an unknown one may name."""
@@ -468,6 +437,17 @@ class MultiTaskConfig(AlgorithmConfig):
             self._map_tasks()
         return self
 
+    def _unknown_key(self, key: str) -> DistillError:
+        name = type(self).__name__.removesuffix("Config")
+        if (new := self.renamed_keys.get(key)) in self.known_keys():
+            return DistillError(f"Unknown key {key!r} in the config of {name}: it is called {new!r} now.")
+        return DistillError(
+            f"Unknown key {key!r} in the config of {name}. "
+            f"{nearest(key, self.known_keys(), list_known=False)}"
+        )
+
+    # -- checks --------------------------------------------------------------------------------------------
+
     def validate(self) -> None:
         """Checks every value before anything starts.
 
@@ -475,13 +455,11 @@ class MultiTaskConfig(AlgorithmConfig):
             DistillError: What is wrong, the value, what is allowed.
         """
         _ = self.task_set  # raises what is wrong with the tasks
-        check_values(self)
-        check_networks(self)
-        check_sizes(self)
+        self._check_values()
+        self._check_networks()
+        self._check_whole_numbers()
         self._check_unused()
-        name = "max_requests_in_flight_per_env_runner"
-        check_number(name, getattr(self, name), least=1, integer=True)
-        steps = {name: getattr(self, name) for name in _OWN_SETTINGS}
+        steps = {name: getattr(self, name) for name in _STEP_SETTINGS}
         check_gradient_steps(**steps)
         check_module_overrides(
             self.algorithm_config_overrides_per_module,
@@ -494,25 +472,13 @@ class MultiTaskConfig(AlgorithmConfig):
         log_once(f"{self.algo_class.__name__}_on_new_api_stack")  # RLlib's warning that this is the new stack
         super().validate()
 
-    def _validate_new_api_stack_settings(self) -> None:
-        """RLlib's, which knows learning rates by env steps only; ours is checked already."""
-        lr, self.lr = self.lr, value_at(self.lr, Elapsed())
-        try:
-            super()._validate_new_api_stack_settings()
-        finally:
-            self.lr = lr
-
-    def _unknown_key(self, key: str) -> DistillError:
-        name = type(self).__name__.removesuffix("Config")
-        if (new := self.renamed_keys.get(key)) in self.known_keys():
-            return DistillError(f"Unknown key {key!r} in the config of {name}: it is called {new!r} now.")
-        return DistillError(
-            f"Unknown key {key!r} in the config of {name}. "
-            f"{nearest(key, self.known_keys(), list_known=False)}"
-        )
+    def check_counts(self, names: Iterable[str]) -> None:
+        """Raises DistillError unless the settings of these names are whole numbers above 0."""
+        for name in names:
+            check_number(name, getattr(self, name), least=1, integer=True)
 
     def check_draws(self) -> None:
-        """Raises DistillError unless actions are drawn: greedy ones never show what others are worth."""
+        """Raises DistillError unless training draws actions: greedy ones never show what others are worth."""
         check_bool("explore", self.explore)
         if not self.explore and not self.in_evaluation:
             raise DistillError(
@@ -524,8 +490,8 @@ class MultiTaskConfig(AlgorithmConfig):
         """Raises DistillError if a setting that has no effect has another value than by default.
 
         Args:
-            names: Of the settings.
-            why: It has none, as the end of "n_step is 3, ...".
+            names: The settings.
+            why: Why they have no effect, as the end of "n_step is 3, ...".
         """
         default = type(self)()
         for name in names:
@@ -533,8 +499,33 @@ class MultiTaskConfig(AlgorithmConfig):
             if value != getattr(default, name):
                 raise DistillError(f"{name} is {value!r}, {why}: remove it.")
 
+    def _check_values(self) -> None:
+        """Numbers and schedules must be within their bounds."""
+        check_number("gamma", self.gamma, least=0, most=1)
+        check_schedule("lr", self.lr, least=0)
+        check_schedule("epsilon", self.epsilon, least=0, most=1)
+        check_number("evaluation_epsilon", self.evaluation_epsilon, least=0, most=1)
+        check_optimizer(self.optimizer)
+        check_choice("heads", self.heads, ("shared", "per_task"))
+        check_bool("mixed_precision", self.mixed_precision)
+        check_bool("tune_process", self.tune_process)
+
+    def _check_networks(self) -> None:
+        """The tasks of every module must be able to share a network, and it must take what they observe."""
+        for module_id in self.policies:
+            with torch.device("meta"):
+                self.build_network_of(module_id)
+
+    def _check_whole_numbers(self) -> None:
+        """Numbers of environments, rows, requests and processes must be whole."""
+        self.check_counts(
+            ("num_envs_per_task", "rollout_fragment_length", "max_requests_in_flight_per_env_runner")
+        )
+        for name in ("num_env_runners", "num_learners"):
+            check_number(name, getattr(self, name), least=0, integer=True)
+
     def _check_unused(self) -> None:
-        """RLlib's ways of saying what has a setting of ours."""
+        """RLlib's settings that have no effect here must be left as they are."""
         if self._model_config:
             raise DistillError(
                 f"model_config is {self._model_config!r}; our networks are described by network: leave "
@@ -546,8 +537,15 @@ class MultiTaskConfig(AlgorithmConfig):
                 f"num_envs_per_task ({self.num_envs_per_task}) environments of each task: set that instead."
             )
 
-    def _set_given(self, given: Mapping[str, Any]) -> Self:
-        for name, value in given.items():
-            if value is not NotProvided:
-                setattr(self, name, value)
-        return self
+    def _validate_new_api_stack_settings(self) -> None:
+        """RLlib's, which knows learning rates by env steps only; ours is checked already."""
+        lr, self.lr = self.lr, value_at(self.lr, Elapsed())
+        try:
+            super()._validate_new_api_stack_settings()
+        finally:
+            self.lr = lr
+
+
+@lru_cache(maxsize=16)
+def _task_set(pickled_tasks: bytes) -> TaskSet:
+    return TaskSet.from_config(cloudpickle.loads(pickled_tasks))

@@ -1,4 +1,4 @@
-"""Algorithms that imitate experts: their settings, who acts, how students compare."""
+"""Algorithms that imitate experts: their settings, who acts, and how students compare with experts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -35,7 +35,14 @@ from rllib_distill.losses.common import only_legal
 from rllib_distill.replay import Batch
 from rllib_distill.replay.fragment import EXPERT_FEATURES, EXPERT_OUTPUTS
 
+STUDENT = "student"
+"""Id of the student's module."""
+
+STUDENT_EXPERT_RATIO = "student_expert_ratio"
+"""Key of evaluation results: task -> the student's mean return / its expert's."""
+
 Behaviour = str | float | Sequence[Sequence[Position]] | Mapping[str, Any]
+"""Who acts in training: see `ExpertsMixin.experts`."""
 
 _SHARES = {"student": 0.0, "expert": 1.0}
 _EXPONENTIAL = {"type": "exponential", "initial": 1.0, "half_life": 100_000}
@@ -72,9 +79,9 @@ def last_share(behaviour: Behaviour) -> float:
     """What `expert_share` is in the end."""
     if isinstance(behaviour, Mapping):
         return 0.0
-    return (
-        float(behaviour[-1][1]) if isinstance(behaviour, list | tuple) else expert_share(behaviour, Elapsed())
-    )
+    if isinstance(behaviour, list | tuple):
+        return float(behaviour[-1][1])
+    return expert_share(behaviour, Elapsed())
 
 
 def check_behaviour(behaviour: Any) -> None:
@@ -88,20 +95,6 @@ def check_behaviour(behaviour: Any) -> None:
         check_schedule("behaviour", behaviour, least=0, most=1)
     else:
         raise DistillError(f"behaviour is {behaviour!r}; it must be {_FORMS}.")
-
-
-def _check_exponential(behaviour: Mapping[str, Any]) -> None:
-    if behaviour.get("type") != "exponential":
-        raise DistillError(f"behaviour is {dict(behaviour)!r}; it must be {_FORMS}.")
-    for key in behaviour:
-        if key not in _EXPONENTIAL:
-            raise DistillError(f"Unknown key {key!r} of behaviour. {nearest(str(key), _EXPONENTIAL)}")
-    schedule = {**_EXPONENTIAL, **behaviour}
-    check_number("initial of behaviour", schedule["initial"], least=0, most=1)
-    check_position("half_life of behaviour", schedule["half_life"], above=0)
-
-
-STUDENT = "student"
 
 
 class ExpertsMixin(MultiTaskConfig):
@@ -134,15 +127,18 @@ class ExpertsMixin(MultiTaskConfig):
         """
         return self._set_given({"expert_paths": experts, "behaviour": behaviour})
 
+    def known_keys(self) -> set[str]:
+        """As of any config, and `experts`, which is a key of dicts and files."""
+        return super().known_keys() | {"experts"}
+
     @staticmethod
     def _translate_special_keys(key: str, warn_deprecated: bool = True) -> str:
+        """RLlib's hook for keys that are no attributes."""
         if key == "experts":
             return "expert_paths"
         return str(MultiTaskConfig._translate_special_keys(key, warn_deprecated=warn_deprecated))
 
-    def known_keys(self) -> set[str]:
-        """`experts` is a key of dicts and files."""
-        return super().known_keys() | {"experts"}
+    # -- who acts, and what experts say --------------------------------------------------------------------
 
     def load_experts(self) -> ExpertBank:
         """Loads every expert, strictly."""
@@ -161,14 +157,25 @@ class ExpertsMixin(MultiTaskConfig):
         student = super().make_behaviour(modules, experts, device=device, expert_share=expert_share, rng=rng)
         if highest_share(self.behaviour) == 0 or self.in_evaluation:
             return student
-        return TakingTurns(student, self._expert_actor(modules, experts, device), expert_share, rng)
+        return TakingTurns(student, self.expert_actor(modules, experts, device), expert_share, rng)
 
-    def _expert_actor(self, modules: Any, experts: Any, device: torch.device) -> Actor:
+    def expert_actor(self, modules: Any, experts: Any, device: torch.device) -> Actor:
+        """The experts as an actor; arguments as of `make_behaviour`."""
         return ExpertActor(experts, self.label_columns)
 
     def make_labels(self, experts: Any) -> ExpertLabels | None:
         """The experts' labels, where env runners have the experts."""
         return ExpertLabels(experts, self.label_columns) if self.label_columns else None
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Outputs always; features, which are many, where the loss reads them."""
+        return (EXPERT_OUTPUTS, EXPERT_FEATURES) if self.wants_expert_features else (EXPERT_OUTPUTS,)
+
+    @property
+    def wants_expert_features(self) -> bool:
+        """Whether the loss reads the experts' features."""
+        return False
 
     def expert_share_at(self, env_steps: int, progress: float) -> float:
         """Share of the training episodes that experts act, by `behaviour`."""
@@ -176,25 +183,21 @@ class ExpertsMixin(MultiTaskConfig):
 
     @property
     def schedules(self) -> dict[str, Any]:
-        """Behaviour may be one, too; of an exponential one, its half-life is a position."""
+        """As of any config, and `behaviour`; of an exponential one, the half-life is a position."""
         behaviour = self.behaviour
         if isinstance(behaviour, Mapping):
             behaviour = [[behaviour.get("half_life", 0), 0.0]]
         return {**super().schedules, "behaviour": behaviour}
 
     def tau_of(self, task: str) -> float:
-        """The task's temperature."""
+        """The temperature of a task's expert."""
         return coefficient_of(self.tau, task)
 
-    @property
-    def wants_expert_features(self) -> bool:
-        """Whether the loss reads the experts' features."""
-        return False
+    def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
+        """The student acts for all tasks."""
+        return dict.fromkeys(tasks, STUDENT)
 
-    @property
-    def label_columns(self) -> tuple[str, ...]:
-        """Outputs always; features, which are many, where the loss reads them."""
-        return (EXPERT_OUTPUTS, EXPERT_FEATURES) if self.wants_expert_features else (EXPERT_OUTPUTS,)
+    # -- checks --------------------------------------------------------------------------------------------
 
     def validate(self) -> None:
         """Checks every value and loads every expert, before anything starts."""
@@ -206,14 +209,8 @@ class ExpertsMixin(MultiTaskConfig):
         self.check_experts()
 
     def check_experts(self) -> None:
-        """Raises what is wrong with the experts."""
+        """Raises DistillError if an expert's file cannot be read, or does not fit its task."""
         self.load_experts()
-
-    def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
-        return dict.fromkeys(tasks, STUDENT)
-
-
-STUDENT_EXPERT_RATIO = "student_expert_ratio"
 
 
 class StudentAlgorithm(MultiTaskAlgorithm):
@@ -258,3 +255,14 @@ def greedy_agreement(batch: Batch, outputs: torch.Tensor) -> torch.Tensor:
     legal = batch.legal_of(outputs)
     expert = only_legal(batch.columns[EXPERT_OUTPUTS], legal).argmax(-1)
     return expert == only_legal(outputs, legal).argmax(-1)
+
+
+def _check_exponential(behaviour: Mapping[str, Any]) -> None:
+    if behaviour.get("type") != "exponential":
+        raise DistillError(f"behaviour is {dict(behaviour)!r}; it must be {_FORMS}.")
+    for key in behaviour:
+        if key not in _EXPONENTIAL:
+            raise DistillError(f"Unknown key {key!r} of behaviour. {nearest(str(key), _EXPONENTIAL)}")
+    schedule = {**_EXPONENTIAL, **behaviour}
+    check_number("initial of behaviour", schedule["initial"], least=0, most=1)
+    check_position("half_life of behaviour", schedule["half_life"], above=0)

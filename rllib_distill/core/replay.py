@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from ray.rllib.utils.from_config import NotProvided
 
-from rllib_distill.core.config import MultiTaskConfig, check_counts
+from rllib_distill.core.config import MultiTaskConfig
 from rllib_distill.core.learner import MultiTaskLearner
 from rllib_distill.errors import DistillError, check_bool, check_number
 from rllib_distill.replay import Batch, Minibatches, OneTaskAtATime, ReplayBuffer, Sequences
@@ -112,9 +112,9 @@ class ReplayConfig(MultiTaskConfig):
         if self.learns_on_policy:  # nothing is replayed
             super().validate()
             return
-        check_counts(self, ("rollout_fragment_length",))
+        self.check_counts(("rollout_fragment_length",))
         if self.sequence_length is not None:
-            check_counts(self, ("sequence_length",))
+            self.check_counts(("sequence_length",))
         check_number("burn_in_len", self.burn_in_len, least=0, integer=True)
         if self._train_batch_size_per_learner is None:  # the property would fall back on `train_batch_size`
             self.train_batch_size_per_learner = self._default_rows() * (
@@ -122,9 +122,8 @@ class ReplayConfig(MultiTaskConfig):
             )
         check_number("training_intensity", self.training_intensity, above=0)
         check_bool("one_task_per_minibatch", self.one_task_per_minibatch)
-        check_counts(
-            self,
-            ("train_batch_size_per_learner", "replay_capacity", "num_steps_sampled_before_learning_starts"),
+        self.check_counts(
+            ("train_batch_size_per_learner", "replay_capacity", "num_steps_sampled_before_learning_starts")
         )
         super().validate()
         self._check_sizes()

@@ -4,6 +4,7 @@ from typing import Any, Self
 
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
+from typing_extensions import override
 
 from rllib_distill.core.experts import ExpertsMixin, StudentAlgorithm
 from rllib_distill.core.replay import ReplayConfig
@@ -61,14 +62,14 @@ class ActorMimicConfig(ExpertsMixin, ReplayConfig):
             sizes = {task: expert.network.feature_size for task, expert in self.load_experts().items()}
         return {**super().model_config_of_module(module_id), "expert_feature_sizes": sizes}
 
+    @override
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """See RLlib."""
         from rllib_distill.algorithms.actor_mimic.actor_mimic_rl_module import ActorMimicRLModule
 
         return RLModuleSpec(module_class=ActorMimicRLModule)
 
+    @override
     def get_default_learner_class(self) -> type:
-        """See RLlib."""
         from rllib_distill.algorithms.actor_mimic.actor_mimic_learner import ActorMimicLearner
 
         return ActorMimicLearner
@@ -85,6 +86,6 @@ class ActorMimic(StudentAlgorithm):
     config: ActorMimicConfig
 
     @classmethod
+    @override
     def get_default_config(cls) -> ActorMimicConfig:
-        """See RLlib."""
         return ActorMimicConfig()

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Self
 
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
+from typing_extensions import override
 
 from rllib_distill.algorithms.distral.task_policies_config import TaskPoliciesConfig
 from rllib_distill.core.expert_export import ExpertExport
@@ -13,6 +14,12 @@ from rllib_distill.core.trajectories import TrajectoryMixin
 from rllib_distill.env_runner.task_envs import DISTILLED
 from rllib_distill.errors import DistillError, check_choice
 from rllib_distill.networks import Parameterization
+
+_VARIANT = "variant"
+"""Key of dicts and files, which no attribute has the name of."""
+
+_SHARE_WITHOUT_KL = 0.5
+"""What h counts in two columns where alpha is 0: see `DistralConfig.column_weights`."""
 
 
 class Variant(NamedTuple):
@@ -31,6 +38,7 @@ VARIANTS = {
     "kl_ent_1col": Variant(0.5, "one_column"),
     "kl_ent_2col": Variant(0.5, "two_column"),
 }
+"""The paper's seven algorithms, by the names of its figures."""
 
 
 def variant_of(name: str) -> Variant:
@@ -44,10 +52,6 @@ def name_of(alphas: set[float], parameterization: str) -> str:
     terms = "a3c" if alphas == {0.0} else "kl" if alphas == {1.0} else "kl_ent"
     one_column = "" if terms == "a3c" else "_1col"
     return terms + {"one_column": one_column, "two_column": "_2col", "shared": "_multitask"}[parameterization]
-
-
-_VARIANT = "variant"
-_SHARE_WITHOUT_KL = 0.5
 
 
 class DistralConfig(TaskPoliciesConfig, TrajectoryMixin):
@@ -113,7 +117,7 @@ class DistralConfig(TaskPoliciesConfig, TrajectoryMixin):
         return self
 
     def update_from_dict(self, config_dict: Mapping[str, Any]) -> Self:
-        """With the key `variant`; beside it, `alpha` may differ from 0.5 and be a mapping.
+        """As of any config, and with the key `variant`, beside which `alpha` may differ and be a mapping.
 
         Raises:
             DistillError: `alpha` or `parameterization` make another variant of it.
@@ -134,7 +138,7 @@ class DistralConfig(TaskPoliciesConfig, TrajectoryMixin):
         return self
 
     def known_keys(self) -> set[str]:
-        """`variant` is a key of dicts and files."""
+        """As of any config, and `variant`, which is a key of dicts and files."""
         return super().known_keys() | {_VARIANT}
 
     @property
@@ -146,17 +150,17 @@ class DistralConfig(TaskPoliciesConfig, TrajectoryMixin):
 
     @property
     def has_distilled(self) -> bool:
-        """Not where nothing would be learned from it: separate learning."""
+        """Whether there is a distilled policy: not where tasks learn separately, and nothing would use it."""
         return self.parameterization != "one_column" or not _is_zero(self.alpha)
 
     @property
     def learns_on_policy(self) -> bool:
-        """An actor-critic does."""
+        """An actor-critic learns from trajectories."""
         return True
 
     @property
     def policies_parameterization(self) -> Parameterization:
-        """One of the three that there are, `parameterization`."""
+        """The setting `parameterization`."""
         return self.parameterization
 
     def column_weights(self, task: str) -> tuple[float, float]:
@@ -179,14 +183,14 @@ class DistralConfig(TaskPoliciesConfig, TrajectoryMixin):
             return 1
         return len(self.tasks) if self.parameterization == "shared" else 0
 
+    @override
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """See RLlib."""
         from rllib_distill.algorithms.distral.distral_rl_module import DistralRLModule
 
         return RLModuleSpec(module_class=DistralRLModule)
 
+    @override
     def get_default_learner_class(self) -> type:
-        """See RLlib."""
         from rllib_distill.algorithms.distral.distral_learner import DistralLearner
 
         return DistralLearner
@@ -220,10 +224,6 @@ class DistralConfig(TaskPoliciesConfig, TrajectoryMixin):
             )
 
 
-def _is_zero(alpha: Coefficient) -> bool:
-    return not any(alpha.values()) if isinstance(alpha, Mapping) else alpha == 0
-
-
 class Distral(ExpertExport):
     """An asynchronous actor-critic, successor of the paper's A3C: no replay, V-trace, any number of ranks.
 
@@ -236,8 +236,8 @@ class Distral(ExpertExport):
     expert_kind = "logits"
 
     @classmethod
+    @override
     def get_default_config(cls) -> DistralConfig:
-        """See RLlib."""
         return DistralConfig()
 
     @property
@@ -249,3 +249,7 @@ class Distral(ExpertExport):
             task.observation_space.shape == shape for task in config.task_set.values()
         )
         return {task: task for task in config.tasks} if own else {}
+
+
+def _is_zero(alpha: Coefficient) -> bool:
+    return not any(alpha.values()) if isinstance(alpha, Mapping) else alpha == 0

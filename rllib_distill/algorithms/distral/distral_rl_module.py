@@ -42,6 +42,7 @@ class DistralMultiRLModule(MultiRLModule):
         )
 
     def _forward_train(self, batch: Batch, **kwargs: Any) -> TaskPolicyOutputs:
+        assert batch.state is not None and batch.is_first is not None  # as all batches of sequences have
         return self.policies(batch.observations, batch.tasks, batch.state, batch.is_first)
 
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
+from typing_extensions import override
 
 from rllib_distill.core.expert_export import ExpertExport
 from rllib_distill.core.replay import ReplayConfig
@@ -144,14 +145,14 @@ class MultiTaskDQNConfig(QLearningConfig):
         """RLlib's DQN calls it tau, which is a temperature everywhere in this package."""
         return self.target_network_tau
 
+    @override
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """See RLlib."""
         from rllib_distill.core.rl_module import TargetNetworkRLModule
 
         return RLModuleSpec(module_class=TargetNetworkRLModule)
 
+    @override
     def get_default_learner_class(self) -> type:
-        """See RLlib."""
         from rllib_distill.algorithms.multi_task_dqn.multi_task_dqn_learner import MultiTaskDQNLearner
 
         return MultiTaskDQNLearner
@@ -172,8 +173,8 @@ class MultiTaskDQN(ExpertExport):
     config: MultiTaskDQNConfig
 
     @classmethod
+    @override
     def get_default_config(cls) -> MultiTaskDQNConfig:
-        """See RLlib."""
         return MultiTaskDQNConfig()
 
     @property

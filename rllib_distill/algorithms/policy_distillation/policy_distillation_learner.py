@@ -157,7 +157,8 @@ class TrajectoryDistillationLearner(WeighsImitation, TrajectoryLearner):
         log_policies = torch.log_softmax(only_legal(said, legal), -1)
         log_probs = taken(log_policies, batch.columns["actions"])
         values, weights = self._own_values(batch, outputs.values), self.imitation_weights(batch)
-        expert, options = batch.columns[EXPERT_OUTPUTS], {"tau": self.tau(batch), "legal_actions": legal}
+        expert = batch.columns[EXPERT_OUTPUTS]
+        options: dict[str, Any] = {"tau": self.tau(batch), "legal_actions": legal}
         step_reward: Tensor | float = 0.0
         if config.objective == EXPECTED_ENTROPY:
             step_reward = weights * expert_log_likelihood(expert, batch.columns["actions"], **options)

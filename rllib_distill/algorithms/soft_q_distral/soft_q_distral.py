@@ -8,6 +8,7 @@ import torch
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.from_config import NotProvided
 from torch import Tensor
+from typing_extensions import override
 
 from rllib_distill.algorithms.distral.task_policies_config import TaskPoliciesConfig
 from rllib_distill.core.algorithm import MultiTaskAlgorithm
@@ -215,14 +216,14 @@ class SoftQDistralConfig(TaskPoliciesConfig, ReplayConfig):
 
         return DistralRLModule if module_id == DISTILLED else SoftQRLModule
 
+    @override
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """See RLlib."""
         from rllib_distill.algorithms.soft_q_distral.soft_q_distral_learner import SoftQRLModule
 
         return RLModuleSpec(module_class=SoftQRLModule)
 
+    @override
     def get_default_learner_class(self) -> type:
-        """See RLlib."""
         from rllib_distill.algorithms.soft_q_distral.soft_q_distral_learner import SoftQLearner
 
         return SoftQLearner
@@ -258,6 +259,6 @@ class SoftQDistral(MultiTaskAlgorithm):
     config: SoftQDistralConfig
 
     @classmethod
+    @override
     def get_default_config(cls) -> SoftQDistralConfig:
-        """See RLlib."""
         return SoftQDistralConfig()
