@@ -11,7 +11,7 @@ import pandas as pd
 from rich.table import Table
 
 from rllib_distill.env_runner.play import EpochReturns
-from rllib_distill.env_runner.task_envs import DISTILLED, EXPERT, POLICY, EpisodeReturns
+from rllib_distill.env_runner.task_envs import EXPERT, EpisodeReturns
 
 RANDOM, STUDENT = "random", "student"
 
