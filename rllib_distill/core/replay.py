@@ -180,8 +180,8 @@ class ReplayConfig(MultiTaskConfig):
         needed = kept * self.num_envs_per_task * num_rings
         if self.replay_capacity < needed:
             raise DistillError(
-                f"replay_capacity is {self.replay_capacity}; for sequences of {sequences.length} rows it "
-                f"must hold {kept} rows of every environment ({needed})."
+                f"replay_capacity is {self.replay_capacity}; sequences of {sequences.length} rows go over "
+                f"whole fragments of every environment, so it must be at least {needed}."
             )
 
 
