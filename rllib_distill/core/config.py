@@ -35,6 +35,22 @@ from rllib_distill.networks import Network, build_network
 from rllib_distill.tasks import SharedSpaces, TaskSet
 from rllib_distill.tasks.multi_task_env import MultiTaskEnv
 
+_BATCH_SIZE = "train_batch_size_per_learner"
+"""A property of RLlib's configs, so not among their `vars`."""
+
+_SPECIAL_KEYS = frozenset(("multiagent", _BATCH_SIZE, TRIAL_INFO, STDOUT_FILE, STDERR_FILE))
+"""Keys of dicts, RLlib's and Tune's, that are no attributes of a config."""
+
+_STEP_SETTINGS = ("lr", "optimizer", "grad_clip", "grad_clip_by")
+"""Settings of gradient steps, which each module may have of its own."""
+
+
+def default_network(observation_shape: tuple[int, ...]) -> Mapping[str, Any]:
+    """The network's config where the user gives none."""
+    if len(observation_shape) != 3:
+        return {"type": "mlp"}
+    return {"type": "nature_cnn" if min(observation_shape[:2]) >= 36 else "minatar_cnn"}
+
 
 class ModuleOf:
     """A policy mapping function that can be pickled and compared: task name -> module id."""
@@ -51,60 +67,6 @@ class ModuleOf:
         return isinstance(other, ModuleOf) and other.module_of == self.module_of
 
     __hash__ = None  # type: ignore[assignment]  # mutable
-
-
-@lru_cache(maxsize=16)
-def _task_set(pickled_tasks: bytes) -> TaskSet:
-    return TaskSet.from_config(cloudpickle.loads(pickled_tasks))
-
-
-def default_network(observation_shape: tuple[int, ...]) -> Mapping[str, Any]:
-    """The network's config where the user gives none."""
-    if len(observation_shape) != 3:
-        return {"type": "mlp"}
-    return {"type": "nature_cnn" if min(observation_shape[:2]) >= 36 else "minatar_cnn"}
-
-
-_BATCH_SIZE = "train_batch_size_per_learner"  # a property of RLlib's configs, so not among their `vars`
-_SPECIAL_KEYS = frozenset(
-    ("multiagent", _BATCH_SIZE, TRIAL_INFO, STDOUT_FILE, STDERR_FILE)
-)  # RLlib's and Tune's
-_OWN_SETTINGS = ("lr", "optimizer", "grad_clip", "grad_clip_by")  # of each module's gradient steps
-
-
-_COUNTS = ("num_envs_per_task", "rollout_fragment_length")
-
-
-def check_values(config: Any) -> None:
-    """Raises DistillError unless numbers and schedules are within their bounds."""
-    check_number("gamma", config.gamma, least=0, most=1)
-    check_schedule("lr", config.lr, least=0)
-    check_schedule("epsilon", config.epsilon, least=0, most=1)
-    check_number("evaluation_epsilon", config.evaluation_epsilon, least=0, most=1)
-    check_optimizer(config.optimizer)
-    check_choice("heads", config.heads, ("shared", "per_task"))
-    check_bool("mixed_precision", config.mixed_precision)
-    check_bool("tune_process", config.tune_process)
-
-
-def check_networks(config: Any) -> None:
-    """Raises DistillError unless each module's network can take what all its tasks observe."""
-    for module_id in config.policies:
-        with torch.device("meta"):
-            config.build_network_of(module_id)
-
-
-def check_sizes(config: Any) -> None:
-    """Raises DistillError unless all counts are integers within their bounds."""
-    check_counts(config, _COUNTS)
-    for name in ("num_env_runners", "num_learners"):
-        check_number(name, getattr(config, name), least=0, integer=True)
-
-
-def check_counts(config: Any, names: Iterable[str]) -> None:
-    """Raises DistillError unless the config's values of these names are integers of at least 1."""
-    for name in names:
-        check_number(name, getattr(config, name), least=1, integer=True)
 
 
 class MultiTaskConfig(AlgorithmConfig):
@@ -223,6 +185,13 @@ class MultiTaskConfig(AlgorithmConfig):
         """
         super().evaluation(**kwargs)
         return self._set_given({"evaluation_epsilon": evaluation_epsilon})
+
+    def _set_given(self, given: Mapping[str, Any]) -> Self:
+        """Sets the settings that a method was given, and leaves the others as they are."""
+        for name, value in given.items():
+            if value is not NotProvided:
+                setattr(self, name, value)
+        return self
 
     # -- tasks and their modules ---------------------------------------------------------------------------
 
@@ -389,7 +358,7 @@ class MultiTaskConfig(AlgorithmConfig):
             }
         )
 
-    # -- what others ask -----------------------------------------------------------------------------------
+    # -- what env runners, learners and checkpoints ask ----------------------------------------------------
 
     def checkpoint_state(self) -> dict[str, Any]:
         """The config's state, as a checkpoint keeps it."""
@@ -449,7 +418,7 @@ class MultiTaskConfig(AlgorithmConfig):
         """The columns of experts' labels (outputs, features) that fragments get."""
         return ()
 
-    # -- checks --------------------------------------------------------------------------------------------
+    # -- keys of dicts and files ---------------------------------------------------------------------------
 
     def known_keys(self) -> set[str]:
         """The keys that a dict or a file may have."""
@@ -473,6 +442,17 @@ class MultiTaskConfig(AlgorithmConfig):
             self._map_tasks()
         return self
 
+    def _unknown_key(self, key: str) -> DistillError:
+        name = type(self).__name__.removesuffix("Config")
+        if (new := self.renamed_keys.get(key)) in self.known_keys():
+            return DistillError(f"Unknown key {key!r} in the config of {name}: it is called {new!r} now.")
+        return DistillError(
+            f"Unknown key {key!r} in the config of {name}. "
+            f"{nearest(key, self.known_keys(), list_known=False)}"
+        )
+
+    # -- checks --------------------------------------------------------------------------------------------
+
     @override
     def validate(self) -> None:
         """Checks every value before anything starts.
@@ -481,13 +461,11 @@ class MultiTaskConfig(AlgorithmConfig):
             DistillError: A value is wrong, or values exclude each other.
         """
         _ = self.task_set  # raises what is wrong with the tasks
-        check_values(self)
-        check_networks(self)
-        check_sizes(self)
+        self._check_values()
+        self._check_networks()
+        self._check_whole_numbers()
         self._check_unused()
-        name = "max_requests_in_flight_per_env_runner"
-        check_number(name, getattr(self, name), least=1, integer=True)
-        steps = {name: getattr(self, name) for name in _OWN_SETTINGS}
+        steps = {name: getattr(self, name) for name in _STEP_SETTINGS}
         check_gradient_steps(**steps)
         check_module_overrides(
             self.algorithm_config_overrides_per_module,
@@ -500,23 +478,10 @@ class MultiTaskConfig(AlgorithmConfig):
         log_once(f"{self.algo_class.__name__}_on_new_api_stack")  # RLlib's warning that this is the new stack
         super().validate()
 
-    @override
-    def _validate_new_api_stack_settings(self) -> None:
-        """Hides our learning rate, which may be by progress and is checked already, from RLlib's check."""
-        lr, self.lr = self.lr, value_at(self.lr, Elapsed())
-        try:
-            super()._validate_new_api_stack_settings()
-        finally:
-            self.lr = lr
-
-    def _unknown_key(self, key: str) -> DistillError:
-        name = type(self).__name__.removesuffix("Config")
-        if (new := self.renamed_keys.get(key)) in self.known_keys():
-            return DistillError(f"Unknown key {key!r} in the config of {name}: it is called {new!r} now.")
-        return DistillError(
-            f"Unknown key {key!r} in the config of {name}. "
-            f"{nearest(key, self.known_keys(), list_known=False)}"
-        )
+    def check_counts(self, names: Iterable[str]) -> None:
+        """Raises DistillError unless the settings of these names are integers of at least 1."""
+        for name in names:
+            check_number(name, getattr(self, name), least=1, integer=True)
 
     def check_draws(self) -> None:
         """Raises DistillError if training is greedy, which would never show what other actions are worth."""
@@ -540,6 +505,31 @@ class MultiTaskConfig(AlgorithmConfig):
             if value != getattr(default, name):
                 raise DistillError(f"{name} is {value!r}, {why}: remove it.")
 
+    def _check_values(self) -> None:
+        """Raises DistillError unless numbers and schedules are within their bounds."""
+        check_number("gamma", self.gamma, least=0, most=1)
+        check_schedule("lr", self.lr, least=0)
+        check_schedule("epsilon", self.epsilon, least=0, most=1)
+        check_number("evaluation_epsilon", self.evaluation_epsilon, least=0, most=1)
+        check_optimizer(self.optimizer)
+        check_choice("heads", self.heads, ("shared", "per_task"))
+        check_bool("mixed_precision", self.mixed_precision)
+        check_bool("tune_process", self.tune_process)
+
+    def _check_networks(self) -> None:
+        """Raises DistillError unless each module's network can take what all its tasks observe."""
+        for module_id in self.policies:
+            with torch.device("meta"):
+                self.build_network_of(module_id)
+
+    def _check_whole_numbers(self) -> None:
+        """Raises DistillError unless all counts are integers within their bounds."""
+        self.check_counts(
+            ("num_envs_per_task", "rollout_fragment_length", "max_requests_in_flight_per_env_runner")
+        )
+        for name in ("num_env_runners", "num_learners"):
+            check_number(name, getattr(self, name), least=0, integer=True)
+
     def _check_unused(self) -> None:
         """Raises DistillError if a setting of RLlib's is used that one of ours replaces."""
         if self._model_config:
@@ -553,8 +543,16 @@ class MultiTaskConfig(AlgorithmConfig):
                 f"num_envs_per_task ({self.num_envs_per_task}) environments of each task: set that instead."
             )
 
-    def _set_given(self, given: Mapping[str, Any]) -> Self:
-        for name, value in given.items():
-            if value is not NotProvided:
-                setattr(self, name, value)
-        return self
+    @override
+    def _validate_new_api_stack_settings(self) -> None:
+        """Hides our learning rate, which may be by progress and is checked already, from RLlib's check."""
+        lr, self.lr = self.lr, value_at(self.lr, Elapsed())
+        try:
+            super()._validate_new_api_stack_settings()
+        finally:
+            self.lr = lr
+
+
+@lru_cache(maxsize=16)
+def _task_set(pickled_tasks: bytes) -> TaskSet:
+    return TaskSet.from_config(cloudpickle.loads(pickled_tasks))

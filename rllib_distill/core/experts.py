@@ -36,7 +36,14 @@ from rllib_distill.losses.common import only_legal
 from rllib_distill.replay import Batch
 from rllib_distill.replay.fragment import EXPERT_FEATURES, EXPERT_OUTPUTS
 
+STUDENT = "student"
+"""Id of the student's module."""
+
+STUDENT_EXPERT_RATIO = "student_expert_ratio"
+"""Key of evaluation results: task -> the student's mean return / its expert's."""
+
 Behaviour = str | float | Sequence[Sequence[Position]] | Mapping[str, Any]
+"""Who acts in training: see `ExpertsMixin.experts`."""
 
 _SHARES = {"student": 0.0, "expert": 1.0}
 _EXPONENTIAL = {"type": "exponential", "initial": 1.0, "half_life": 100_000}
@@ -73,9 +80,9 @@ def last_share(behaviour: Behaviour) -> float:
     """The value of `expert_share` at the end of a run."""
     if isinstance(behaviour, Mapping):
         return 0.0
-    return (
-        float(behaviour[-1][1]) if isinstance(behaviour, list | tuple) else expert_share(behaviour, Elapsed())
-    )
+    if isinstance(behaviour, list | tuple):
+        return float(behaviour[-1][1])
+    return expert_share(behaviour, Elapsed())
 
 
 def check_behaviour(behaviour: Any) -> None:
@@ -89,20 +96,6 @@ def check_behaviour(behaviour: Any) -> None:
         check_schedule("behaviour", behaviour, least=0, most=1)
     else:
         raise DistillError(f"behaviour is {behaviour!r}; it must be {_FORMS}.")
-
-
-def _check_exponential(behaviour: Mapping[str, Any]) -> None:
-    if behaviour.get("type") != "exponential":
-        raise DistillError(f"behaviour is {dict(behaviour)!r}; it must be {_FORMS}.")
-    for key in behaviour:
-        if key not in _EXPONENTIAL:
-            raise DistillError(f"Unknown key {key!r} of behaviour. {nearest(str(key), _EXPONENTIAL)}")
-    schedule = {**_EXPONENTIAL, **behaviour}
-    check_number("initial of behaviour", schedule["initial"], least=0, most=1)
-    check_position("half_life of behaviour", schedule["half_life"], above=0)
-
-
-STUDENT = "student"
 
 
 class ExpertsMixin(MultiTaskConfig):
@@ -134,17 +127,20 @@ class ExpertsMixin(MultiTaskConfig):
         """
         return self._set_given({"expert_paths": experts, "behaviour": behaviour})
 
-    @staticmethod
-    @override
-    def _translate_special_keys(key: str, warn_deprecated: bool = True) -> str:
-        if key == "experts":
-            return "expert_paths"
-        return str(MultiTaskConfig._translate_special_keys(key, warn_deprecated=warn_deprecated))
-
     @override
     def known_keys(self) -> set[str]:
         """Adds `experts`, the key of dicts and files."""
         return super().known_keys() | {"experts"}
+
+    @staticmethod
+    @override
+    def _translate_special_keys(key: str, warn_deprecated: bool = True) -> str:
+        """RLlib's hook for keys that are no attributes."""
+        if key == "experts":
+            return "expert_paths"
+        return str(MultiTaskConfig._translate_special_keys(key, warn_deprecated=warn_deprecated))
+
+    # -- who acts, and what experts say --------------------------------------------------------------------
 
     @override
     def load_experts(self) -> ExpertBank:
@@ -165,14 +161,26 @@ class ExpertsMixin(MultiTaskConfig):
         student = super().make_behaviour(modules, experts, device=device, expert_share=expert_share, rng=rng)
         if highest_share(self.behaviour) == 0 or self.in_evaluation:
             return student
-        return TakingTurns(student, self._expert_actor(modules, experts, device), expert_share, rng)
+        return TakingTurns(student, self.expert_actor(modules, experts, device), expert_share, rng)
 
-    def _expert_actor(self, modules: Any, experts: Any, device: torch.device) -> Actor:
+    def expert_actor(self, modules: Any, experts: Any, device: torch.device) -> Actor:
+        """The experts as an actor; arguments as of `make_behaviour`."""
         return ExpertActor(experts, self.label_columns)
 
     @override
     def make_labels(self, experts: Any) -> ExpertLabels | None:
         return ExpertLabels(experts, self.label_columns) if self.label_columns else None
+
+    @property
+    @override
+    def label_columns(self) -> tuple[str, ...]:
+        """The outputs and, where the loss reads them, the features, which take much more space."""
+        return (EXPERT_OUTPUTS, EXPERT_FEATURES) if self.wants_expert_features else (EXPERT_OUTPUTS,)
+
+    @property
+    def wants_expert_features(self) -> bool:
+        """Whether the loss reads the experts' features."""
+        return False
 
     @override
     def expert_share_at(self, env_steps: int, progress: float) -> float:
@@ -191,16 +199,12 @@ class ExpertsMixin(MultiTaskConfig):
         """Temperature tau of a task."""
         return coefficient_of(self.tau, task)
 
-    @property
-    def wants_expert_features(self) -> bool:
-        """Whether the loss reads the experts' features."""
-        return False
-
-    @property
     @override
-    def label_columns(self) -> tuple[str, ...]:
-        """The outputs and, where the loss reads them, the features, which take much more space."""
-        return (EXPERT_OUTPUTS, EXPERT_FEATURES) if self.wants_expert_features else (EXPERT_OUTPUTS,)
+    def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
+        """The student acts for all tasks."""
+        return dict.fromkeys(tasks, STUDENT)
+
+    # -- checks --------------------------------------------------------------------------------------------
 
     @override
     def validate(self) -> None:
@@ -215,13 +219,6 @@ class ExpertsMixin(MultiTaskConfig):
     def check_experts(self) -> None:
         """Raises DistillError unless every expert can be loaded."""
         self.load_experts()
-
-    @override
-    def _module_of_tasks(self, tasks: list[str]) -> dict[str, str]:
-        return dict.fromkeys(tasks, STUDENT)
-
-
-STUDENT_EXPERT_RATIO = "student_expert_ratio"
 
 
 class StudentAlgorithm(MultiTaskAlgorithm):
@@ -267,3 +264,14 @@ def greedy_agreement(batch: Batch, outputs: torch.Tensor) -> torch.Tensor:
     legal = batch.legal_of(outputs)
     expert = only_legal(batch.columns[EXPERT_OUTPUTS], legal).argmax(-1)
     return expert == only_legal(outputs, legal).argmax(-1)
+
+
+def _check_exponential(behaviour: Mapping[str, Any]) -> None:
+    if behaviour.get("type") != "exponential":
+        raise DistillError(f"behaviour is {dict(behaviour)!r}; it must be {_FORMS}.")
+    for key in behaviour:
+        if key not in _EXPONENTIAL:
+            raise DistillError(f"Unknown key {key!r} of behaviour. {nearest(str(key), _EXPONENTIAL)}")
+    schedule = {**_EXPONENTIAL, **behaviour}
+    check_number("initial of behaviour", schedule["initial"], least=0, most=1)
+    check_position("half_life of behaviour", schedule["half_life"], above=0)

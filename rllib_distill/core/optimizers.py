@@ -10,78 +10,26 @@ from torch import distributed
 from rllib_distill.core.schedules import check_schedule
 from rllib_distill.errors import DistillError, check_choice, check_number, nearest
 
-_TINY = 1e-32
-
-
-def zero_tiny_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Sets an optimizer's moments below 1e-32 to 0; call it every 100 steps or so.
-
-    The moments of units that died decay into denormal numbers (below 1e-38), and stay there, on which a
-    processor takes many times as long: without this, Adam's step on a network of 200,000 parameters takes
-    four times as long after 800 steps. (Torch's own switch, `set_flush_denormal`, reaches one thread only.)
-    """
-    for state in optimizer.state.values():
-        for moment in state.values():
-            if isinstance(moment, torch.Tensor) and moment.device.type == "cpu":
-                moment.masked_fill_(moment.abs() < _TINY, 0.0)
-
-
-def average_gradients(parameters: Iterable[torch.nn.Parameter], *, weight: float = 1.0) -> bool:
-    """All-reduces every parameter's gradient in one message; one without a gradient counts as zeros.
-
-    The mean is weighted: by the rows of a rank's minibatch where these differ, by 0 where it had none. If no
-    rank had one, as when all samples of an update are lost with the nodes that made them, there is no mean
-    and no step to take.
-
-    DistributedDataParallel waits for a gradient from every rank for every wrapped module, so that a minibatch
-    that lacks a task hangs the group. Here every rank sends all parameters, whatever its minibatch held.
-    (An optimizer with momentum then still moves a head that no rank had rows for; one learner's would not.)
-
-    Returns:
-        Whether any rank had a minibatch.
-    """
-    parameters = list(parameters)
-    if not parameters:
-        return False
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    one = gradients[0].new_ones(1)
-    flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), one]).mul_(weight)
-    distributed.all_reduce(flat)
-    flat, total = flat[:-1], flat[-1].item()
-    if not total:
-        return False
-    flat /= total
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
-    return True
-
-
-def broadcast_from_first_rank(tensors: Iterable[torch.Tensor]) -> None:
-    """Gives every rank the first one's values."""
-    for tensor in tensors:
-        distributed.broadcast(tensor.data, src=0)
-
-
-def lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
-    """Gives every moment its parameter's order of axes in memory.
-
-    Checkpoints keep values without that order, and weights of convolutions are channels last: torch's fused
-    kernels would pair each weight with the moment of another one, without a word.
-    """
-    for parameter, state in optimizer.state.items():
-        for name, value in state.items():
-            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-
-
 _OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "adam": (torch.optim.Adam, {"fused": True}),  # one kernel for all parameters
     "sgd": (torch.optim.SGD, {}),
     "rmsprop": (torch.optim.RMSprop, {"centered": True, "alpha": 0.95, "eps": 0.01}),  # Mnih et al., 2015
 }
+"""Type -> the class, and the options that it is made with where the config has none."""
+
+_TINY = 1e-32
+"""Moments below it are set to 0: see `zero_tiny_moments`."""
+
+
+def make_optimizer(
+    config: Mapping[str, Any], parameters: Iterable[torch.nn.Parameter], lr: float
+) -> torch.optim.Optimizer:
+    """Makes the optimizer that a checked `config` describes, with its first learning rate."""
+    options = dict(config)
+    optimizer_class, defaults = _OPTIMIZERS[options.pop("type")]
+    optimizer = optimizer_class(parameters, **{"lr": lr, **defaults, **options})
+    optimizer.register_step_post_hook(_count_in_versions)
+    return optimizer
 
 
 def check_optimizer(config: Any) -> None:
@@ -101,28 +49,6 @@ def check_optimizer(config: Any) -> None:
             raise DistillError(
                 f"Unknown option {option!r} of optimizer {config['type']!r}. {nearest(option, known)}"
             )
-
-
-def make_optimizer(
-    config: Mapping[str, Any], parameters: Iterable[torch.nn.Parameter], lr: float
-) -> torch.optim.Optimizer:
-    """Makes the optimizer that a checked `config` describes, with its first learning rate."""
-    options = dict(config)
-    optimizer_class, defaults = _OPTIMIZERS[options.pop("type")]
-    optimizer = optimizer_class(parameters, **{"lr": lr, **defaults, **options})
-    optimizer.register_step_post_hook(_count_in_versions)
-    return optimizer
-
-
-def _count_in_versions(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    """Counts a step in torch's versions of the parameters, which fused optimizers leave out.
-
-    `StackedNetworks` keeps weights joined as long as their versions stay the same.
-    """
-    if optimizer.defaults.get("fused"):
-        torch.autograd.graph.increment_version(
-            [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        )
 
 
 def check_gradient_steps(lr: Any, optimizer: Any, grad_clip: Any, grad_clip_by: Any) -> None:
@@ -180,3 +106,78 @@ def check_module_overrides(
             check_gradient_steps(**own)
         except DistillError as error:
             raise DistillError(f"{key} of module {module_id!r}: {error}") from None
+
+
+def zero_tiny_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Sets an optimizer's moments below 1e-32 to 0; call it every 100 steps or so.
+
+    The moments of units that died decay into denormal numbers (below 1e-38), and stay there, on which a
+    processor takes many times as long: without this, Adam's step on a network of 200,000 parameters takes
+    four times as long after 800 steps. (Torch's own switch, `set_flush_denormal`, reaches one thread only.)
+    """
+    for state in optimizer.state.values():
+        for moment in state.values():
+            if isinstance(moment, torch.Tensor) and moment.device.type == "cpu":
+                moment.masked_fill_(moment.abs() < _TINY, 0.0)
+
+
+def lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Gives every moment its parameter's order of axes in memory.
+
+    Checkpoints keep values without that order, and weights of convolutions are channels last: torch's fused
+    kernels would pair each weight with the moment of another one, without a word.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def average_gradients(parameters: Iterable[torch.nn.Parameter], *, weight: float = 1.0) -> bool:
+    """All-reduces every parameter's gradient in one message; one without a gradient counts as zeros.
+
+    The mean is weighted: by the rows of a rank's minibatch where these differ, by 0 where it had none. If no
+    rank had one, as when all samples of an update are lost with the nodes that made them, there is no mean
+    and no step to take.
+
+    DistributedDataParallel waits for a gradient from every rank for every wrapped module, so that a minibatch
+    that lacks a task hangs the group. Here every rank sends all parameters, whatever its minibatch held.
+    (An optimizer with momentum then still moves a head that no rank had rows for; one learner's would not.)
+
+    Returns:
+        Whether any rank had a minibatch.
+    """
+    parameters = list(parameters)
+    if not parameters:
+        return False
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    one = gradients[0].new_ones(1)
+    flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), one]).mul_(weight)
+    distributed.all_reduce(flat)
+    flat, total = flat[:-1], flat[-1].item()
+    if not total:
+        return False
+    flat /= total
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+    return True
+
+
+def broadcast_from_first_rank(tensors: Iterable[torch.Tensor]) -> None:
+    """Gives every rank the first one's values."""
+    for tensor in tensors:
+        distributed.broadcast(tensor.data, src=0)
+
+
+def _count_in_versions(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Counts a step in torch's versions of the parameters, which fused optimizers leave out.
+
+    `StackedNetworks` keeps weights joined as long as their versions stay the same.
+    """
+    if optimizer.defaults.get("fused"):
+        torch.autograd.graph.increment_version(
+            [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        )

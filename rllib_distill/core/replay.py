@@ -6,8 +6,8 @@ from typing import Any, Literal, Self
 from ray.rllib.utils.from_config import NotProvided
 from typing_extensions import override
 
-from rllib_distill.core.config import MultiTaskConfig, check_counts
-from rllib_distill.core.learner import MultiTaskLearner
+from rllib_distill.core.config import MultiTaskConfig
+from rllib_distill.core.learner import MultiTaskLearner, num_sources
 from rllib_distill.errors import DistillError, check_bool, check_number
 from rllib_distill.replay import Batch, Minibatches, OneTaskAtATime, ReplayBuffer, Sequences
 
@@ -110,9 +110,9 @@ class ReplayConfig(MultiTaskConfig):
         if self.learns_on_policy:  # nothing is replayed
             super().validate()
             return
-        check_counts(self, ("rollout_fragment_length",))
+        self.check_counts(("rollout_fragment_length",))
         if self.sequence_length is not None:
-            check_counts(self, ("sequence_length",))
+            self.check_counts(("sequence_length",))
         check_number("burn_in_len", self.burn_in_len, least=0, integer=True)
         if self._train_batch_size_per_learner is None:  # the property would fall back on `train_batch_size`
             self.train_batch_size_per_learner = self._default_rows() * (
@@ -120,9 +120,8 @@ class ReplayConfig(MultiTaskConfig):
             )
         check_number("training_intensity", self.training_intensity, above=0)
         check_bool("one_task_per_minibatch", self.one_task_per_minibatch)
-        check_counts(
-            self,
-            ("train_batch_size_per_learner", "replay_capacity", "num_steps_sampled_before_learning_starts"),
+        self.check_counts(
+            ("train_batch_size_per_learner", "replay_capacity", "num_steps_sampled_before_learning_starts")
         )
         super().validate()
         self._check_sizes()
@@ -171,28 +170,17 @@ class ReplayConfig(MultiTaskConfig):
                 f"train_batch_size_per_learner is {rows}; minibatches are whole sequences of "
                 f"{sequences.length} rows ({num_tasks} tasks), so it must be a multiple of {of_all}."
             )
-        needed = self._rows_of_sequences(sequences.length) * self.num_envs_per_task * self._num_rings
+        fragment, num_learners = int(self.get_rollout_fragment_length()), max(1, self.num_learners)
+        # Sequences begin where fragments do; between the fragments of one there may be gaps, which take rows.
+        num_fragments = -(-sequences.length // fragment)
+        kept = num_fragments * fragment * (1 if num_fragments == 1 else 2)
+        num_rings = num_learners * num_sources(1 % num_learners, num_learners, self.num_env_runners)
+        needed = kept * self.num_envs_per_task * num_rings
         if self.replay_capacity < needed:
             raise DistillError(
                 f"replay_capacity is {self.replay_capacity}; sequences of {sequences.length} rows go over "
                 f"whole fragments of every environment, so it must be at least {needed}."
             )
-
-    def _rows_of_sequences(self, length: int) -> int:
-        """Rows that a ring needs so that it always holds a sequence, which starts where a fragment does."""
-        fragment = int(self.get_rollout_fragment_length())
-        num_fragments = -(-length // fragment)
-        # Between fragments there may be gaps, which take rows too.
-        return num_fragments * fragment * (1 if num_fragments == 1 else 2)
-
-    @property
-    def _num_rings(self) -> int:
-        """The number of rings into which all learners together divide `replay_capacity`."""
-        num_learners, num_env_runners = max(1, self.num_learners), max(1, self.num_env_runners)
-        of_learner = num_env_runners
-        if num_env_runners >= num_learners:
-            of_learner = -(-num_env_runners // num_learners)
-        return num_learners * of_learner
 
 
 class ReplayLearner(MultiTaskLearner):

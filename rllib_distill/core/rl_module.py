@@ -1,6 +1,7 @@
 """Plain torch networks as RLModules, with target networks where they are wanted."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -117,7 +118,17 @@ class NetworkRLModule(TorchRLModule):
 
     @override
     def _forward_train(self, batch: Batch, **kwargs: Any) -> NetworkOutputs:
-        outputs: NetworkOutputs = self.network(batch.observations, batch.tasks, batch.state, batch.is_first)
+        rows, state, is_first, k = batch.observations, batch.state, batch.is_first, batch.burn_in
+        if not k or is_first is None:
+            return self._outputs_of(rows, batch.tasks, state, is_first)
+        with torch.no_grad():  # the burn-in makes a state, and no gradient (Kapturowski et al., 2019)
+            warm = self._outputs_of(rows[:, :k], batch.tasks, state, is_first[:, :k])
+        rest = self._outputs_of(rows[:, k:], batch.tasks, warm.states[:, -1], is_first[:, k:])
+        parts = ([getattr(part, field.name) for part in (warm, rest)] for field in fields(NetworkOutputs))
+        return NetworkOutputs(*(torch.cat(part, dim=1) for part in parts))
+
+    def _outputs_of(self, *inputs: Any) -> NetworkOutputs:
+        outputs: NetworkOutputs = self.network(*inputs)
         return outputs
 
     @override

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from rllib_distill.evaluation.scores import DISTILLED, EXPERT, POLICY, RANDOM, STUDENT, ScoreBoard
+from rllib_distill.env_runner.task_envs import DISTILLED, EXPERT, POLICY
+from rllib_distill.evaluation.scores import RANDOM, STUDENT, ScoreBoard
 
 BLUE, ORANGE, GREY, INK = "#2a6fbb", "#d55e00", "#8a8f98", "#22262d"
 _MOST_COLUMNS = 5

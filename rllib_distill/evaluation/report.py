@@ -14,6 +14,7 @@ import pandas as pd
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_distill.core.experts import ExpertsMixin
+from rllib_distill.env_runner.task_envs import DISTILLED, EXPERT, POLICY
 from rllib_distill.evaluation.play import (
     MakeActor,
     TrainedPolicies,
@@ -24,9 +25,6 @@ from rllib_distill.evaluation.play import (
 )
 from rllib_distill.evaluation.plots import learning_curves_png
 from rllib_distill.evaluation.scores import (
-    DISTILLED,
-    EXPERT,
-    POLICY,
     RANDOM,
     STUDENT,
     ScoreBoard,

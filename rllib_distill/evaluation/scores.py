@@ -11,9 +11,9 @@ import pandas as pd
 from rich.table import Table
 
 from rllib_distill.env_runner.play import EpochReturns
-from rllib_distill.env_runner.task_envs import EpisodeReturns
+from rllib_distill.env_runner.task_envs import EXPERT, EpisodeReturns
 
-RANDOM, EXPERT, STUDENT, POLICY, DISTILLED = "random", "expert", "student", "policy", "distilled"
+RANDOM, STUDENT = "random", "student"
 
 Measure = Literal["ratio", "normalised"]
 """`ratio`: student / expert; `normalised`: (student - random) / (expert - random)."""

@@ -12,6 +12,8 @@ import torch
 
 from rllib_distill.registry import algorithm_class
 from tests.algorithms.tabular_envs import Corridor, Walk
+from tests.learners import from_learners, optimizers_of
+from tests.learners import num_updates as num_updates_of
 
 TASKS = {
     "corridor": {"env": Corridor, "max_episode_steps": 20},
@@ -46,13 +48,9 @@ def config_of(name, paths, **settings):
 def train(algo, num_updates):
     """Trains until the learners have made so many updates; returns the last result."""
     result = algo.train()
-    while min(from_learners(algo, lambda learner: learner.num_updates)) < num_updates:
+    while min(from_learners(algo, num_updates_of)) < num_updates:
         result = algo.train()
     return result
-
-
-def from_learners(algo, function):
-    return [result.get() for result in algo.learner_group.foreach_learner(function)]
 
 
 def digest_of(value):
@@ -86,8 +84,7 @@ def weights(learner):
 
 
 def optimizers(learner):
-    states = {name: optimizer.state_dict() for name, optimizer in learner._named_optimizers.items()}
-    return digest_of({name: state["state"] for name, state in states.items()})
+    return digest_of([optimizer.state_dict()["state"] for optimizer in optimizers_of(learner)])
 
 
 def minibatches(learner):
@@ -102,7 +99,7 @@ def state_of(algo):
     return {
         "weights": from_learners(algo, weights),
         "optimizers": from_learners(algo, optimizers),
-        "updates": from_learners(algo, lambda learner: learner.num_updates),
+        "updates": from_learners(algo, num_updates_of),
         "env_steps": algo.elapsed().env_steps,
         "minibatches": from_learners(algo, minibatches),
     }

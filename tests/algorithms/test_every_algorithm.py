@@ -12,8 +12,9 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 
 from rllib_distill.errors import DistillError
 from rllib_distill.registry import ALGORITHMS
-from tests.algorithms.every import OWN, TASKS, config_of, from_learners, state_of, train, weights
+from tests.algorithms.every import OWN, TASKS, config_of, state_of, train, weights
 from tests.env_runner.counting_env import save_random_experts
+from tests.learners import from_learners
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 REPOSITORY = Path(__file__).parents[2]

@@ -120,7 +120,9 @@ def slow_loss(learner, histories, batch):
                     hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)
                 features = network.torso(history.observations[t, env][None])
                 (hidden,), (cell,) = network.core(features, (hidden[None], cell[None]))
-                if t - start >= learner.config.burn_in_len and history.valid[t, env]:
+                if t - start < learner.config.burn_in_len:
+                    hidden, cell = hidden.detach(), cell.detach()
+                elif history.valid[t, env]:
                     rows.append(loss_of_row(module, task, hidden, history.labels, t, env))
         of_tasks.append(torch.stack(rows).mean())
     return torch.stack(of_tasks).mean()

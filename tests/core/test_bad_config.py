@@ -170,28 +170,6 @@ def test_that_sequences_fit_their_minibatches_and_the_replay_buffer(actor_mimic,
 
 
 @pytest.mark.parametrize(
-    ("length", "num_learners", "num_env_runners", "least"),
-    [
-        (8, 0, 0, 3 * 8),
-        (2, 0, 0, 3 * 8),  # sequences start where fragments do
-        (16, 0, 0, 3 * 32),  # between two fragments there may be gaps
-        (8, 2, 2, 3 * 8 * 2),
-        (8, 2, 3, 3 * 8 * 4),
-        (8, 4, 2, 3 * 8 * 8),  # runners' samples go to the learners in turn
-    ],
-)
-def test_that_a_replay_buffer_always_has_a_sequence(
-    actor_mimic, refused, length, num_learners, num_env_runners, least
-):
-    training = {"train_batch_size_per_learner": 32, "num_steps_sampled_before_learning_starts": 1}
-    config = actor_mimic(network={"type": "mlp", "lstm": 4}, sequence_length=length, **training)
-    config.learners(num_learners=num_learners).env_runners(num_env_runners=num_env_runners)
-    config.copy().training(replay_capacity=least).validate()
-    with refused(f"replay_capacity is {least - 1}", f"at least {least}"):
-        config.training(replay_capacity=least - 1).validate()
-
-
-@pytest.mark.parametrize(
     ("key", "near"),
     [
         ("betta", "beta"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ray import cloudpickle
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 
 from rllib_distill import Distral, DistralConfig
 from rllib_distill.env_runner.task_envs import EpisodeReturns
@@ -49,9 +50,7 @@ class ForkModules:
 @pytest.fixture
 def checkpoint(tmp_path, monkeypatch):
     """Returns a function that makes a checkpoint with such modules."""
-    monkeypatch.setattr(
-        "rllib_distill.evaluation.play.MultiRLModule.from_checkpoint", staticmethod(ForkModules)
-    )
+    monkeypatch.setattr(MultiRLModule, "from_checkpoint", staticmethod(ForkModules))
 
     def checkpoint(**options):
         config = DistralConfig().multi_task(tasks=POLES).env_runners(**options)

@@ -15,6 +15,12 @@ from rllib_distill.env_runner.task_envs import DISTILLED
 from rllib_distill.errors import DistillError, check_choice
 from rllib_distill.networks import Parameterization
 
+_VARIANT = "variant"
+"""Key of dicts and files, which no attribute has the name of."""
+
+_SHARE_WITHOUT_KL = 0.5
+"""What h counts in two columns where alpha is 0: see `DistralConfig.column_weights`."""
+
 
 class Variant(NamedTuple):
     """What is regularised, and what a task policy's logits are."""
@@ -32,6 +38,7 @@ VARIANTS = {
     "kl_ent_1col": Variant(0.5, "one_column"),
     "kl_ent_2col": Variant(0.5, "two_column"),
 }
+"""The paper's seven algorithms, by the names of its figures."""
 
 
 def variant_of(name: str) -> Variant:
@@ -45,10 +52,6 @@ def name_of(alphas: set[float], parameterization: str) -> str:
     terms = "a3c" if alphas == {0.0} else "kl" if alphas == {1.0} else "kl_ent"
     one_column = "" if terms == "a3c" else "_1col"
     return terms + {"one_column": one_column, "two_column": "_2col", "shared": "_multitask"}[parameterization]
-
-
-_VARIANT = "variant"
-_SHARE_WITHOUT_KL = 0.5
 
 
 class DistralConfig(TaskPoliciesConfig, TrajectoryMixin):
@@ -229,10 +232,6 @@ class DistralConfig(TaskPoliciesConfig, TrajectoryMixin):
             )
 
 
-def _is_zero(alpha: Coefficient) -> bool:
-    return not any(alpha.values()) if isinstance(alpha, Mapping) else alpha == 0
-
-
 class Distral(ExpertExport):
     """An asynchronous actor-critic with V-trace in place of the paper's A3C, on any number of learners.
 
@@ -259,3 +258,7 @@ class Distral(ExpertExport):
             task.observation_space.shape == shape for task in config.task_set.values()
         )
         return {task: task for task in config.tasks} if own else {}
+
+
+def _is_zero(alpha: Coefficient) -> bool:
+    return not any(alpha.values()) if isinstance(alpha, Mapping) else alpha == 0

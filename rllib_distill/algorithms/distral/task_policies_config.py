@@ -22,67 +22,7 @@ from rllib_distill.networks import Parameterization, scale_outputs
 from rllib_distill.tasks import SharedSpaces
 
 _NETWORK, _VALUES = "network.", "value_head"
-
-
-def check_initial_policy(config: Any) -> None:
-    """Raises DistillError unless `init_from` has a distilled policy that fits the config's networks."""
-    with torch.device("meta"):
-        own = config.build_network_of(next(iter(config.policies)))
-    check_same_network(
-        {_NETWORK + name: weights for name, weights in read_distilled_policy(config.init_from).items()},
-        {_NETWORK + name: weights for name, weights in own.state_dict().items() if not _is_value(name)},
-        "Give init_from a checkpoint of the same network, whose tasks (others, maybe) have observations and "
-        "actions of the same shapes; or remove init_from.",
-    )
-
-
-def read_distilled_policy(checkpoint: str | Path) -> dict[str, torch.Tensor]:
-    """Weights of a checkpoint's distilled policy, without value heads.
-
-    Raises:
-        DistillError: There is no such checkpoint, or it has no distilled policy.
-    """
-    folder = Path(checkpoint) / MODULES_FOLDER / DISTILLED
-    if not folder.is_dir():
-        raise DistillError(f"init_from is {str(checkpoint)!r}, which {_what_is_wrong(Path(checkpoint))}")
-    weights = RLModule.from_checkpoint(folder.resolve()).state_dict()
-    return {
-        name.removeprefix(_NETWORK): weight
-        for name, weight in weights.items()
-        if name.startswith(_NETWORK) and not _is_value(name.removeprefix(_NETWORK))
-    }
-
-
-def start_from(weights: Mapping[str, torch.Tensor], module: Any, head_scale: float) -> None:
-    """Gives a module the distilled policy's weights.
-
-    Args:
-        weights: The result of `read_distilled_policy`.
-        module: The RLModule.
-        head_scale: The module's first logits, as a multiple of the distilled policy's.
-    """
-    module.network.load_state_dict(weights, strict=False)  # the weights lack value heads
-    scale_outputs(module.network, head_scale)
-
-
-def _what_is_wrong(checkpoint: Path) -> str:
-    if (checkpoint / MODULES_FOLDER).is_dir():
-        return (
-            "is a checkpoint without a distilled policy: take one of Distral with another variant than a3c, "
-            "or of SoftQDistral."
-        )
-    inside = newest_checkpoint(checkpoint)
-    if inside is not None:
-        return f"is the folder of a trial; its checkpoint is {str(inside)!r}."
-    what = "is no checkpoint" if checkpoint.exists() else "does not exist"
-    return (
-        f"{what}: give the folder of a checkpoint that Distral wrote, such as "
-        "results/<experiment>/<trial>/checkpoint_000000."
-    )
-
-
-def _is_value(name: str) -> bool:
-    return name.startswith(_VALUES)
+"""How names of a module's weights begin, and how those of value heads go on."""
 
 
 class TaskPoliciesConfig(MultiTaskConfig):
@@ -165,7 +105,15 @@ class TaskPoliciesConfig(MultiTaskConfig):
         """Whether a module's outputs are 0 at first, so that pi_i starts as pi_0^alpha."""
         return module_id != DISTILLED and self.policies_parameterization == "two_column"
 
-    # -- what env runners and learners ask -----------------------------------------------------------------
+    # -- what learners and checkpoints ask -----------------------------------------------------------------
+
+    def alpha_of(self, task: str) -> float:
+        """Alpha of a task."""
+        return coefficient_of(self.alpha, task)
+
+    def beta_of(self, task: str) -> float:
+        """Beta of a task."""
+        return coefficient_of(self.beta, task)
 
     @property
     def starts_from_another(self) -> bool:
@@ -177,13 +125,7 @@ class TaskPoliciesConfig(MultiTaskConfig):
         """Adds that training has started: `init_from` may be gone when a checkpoint is restored."""
         return {**super().checkpoint_state(), "_has_started": True}
 
-    def alpha_of(self, task: str) -> float:
-        """Alpha of a task."""
-        return coefficient_of(self.alpha, task)
-
-    def beta_of(self, task: str) -> float:
-        """Beta of a task."""
-        return coefficient_of(self.beta, task)
+    # -- who plays -----------------------------------------------------------------------------------------
 
     @override
     def make_behaviour(self, modules: Any, experts: Any, *, device: torch.device, **_: Any) -> Actor:
@@ -198,6 +140,12 @@ class TaskPoliciesConfig(MultiTaskConfig):
             policies[DISTILLED] = self._policies_actor(modules, device, who=DISTILLED)
         return policies
 
+    @property
+    @override
+    def evaluates_distilled(self) -> bool:
+        """Whether there is a distilled policy that is not the tasks' policy itself."""
+        return self.has_distilled and self.policies_parameterization != "shared"
+
     def _policies_actor(self, modules: Any, device: torch.device, **others: Any) -> Actor:
         return NetworkActor(
             acting_forward(modules, **others),
@@ -207,11 +155,7 @@ class TaskPoliciesConfig(MultiTaskConfig):
             draws=bool(self.explore),
         )
 
-    @property
-    @override
-    def evaluates_distilled(self) -> bool:
-        """Whether there is a distilled policy that is not the tasks' policy itself."""
-        return self.has_distilled and self.policies_parameterization != "shared"
+    # -- modules -------------------------------------------------------------------------------------------
 
     @property
     @override
@@ -271,7 +215,7 @@ class TaskPoliciesConfig(MultiTaskConfig):
         super().validate()
         if self.starts_from_another:
             self.init_from = absolute_path(self.init_from)
-            check_initial_policy(self)
+            _check_initial_policy(self)
 
     def _check_tasks(self) -> None:
         """Raises DistillError unless all tasks have the same actions, for which pi_0 is a policy."""
@@ -296,6 +240,67 @@ class TaskPoliciesConfig(MultiTaskConfig):
                     "full action sets (for MinAtar the ids that end in -v0, for Atari env_config: "
                     "{full_action_space: true}), or leave one task out."
                 )
+
+
+def read_distilled_policy(checkpoint: str | Path) -> dict[str, torch.Tensor]:
+    """Weights of a checkpoint's distilled policy, without value heads.
+
+    Raises:
+        DistillError: There is no such checkpoint, or it has no distilled policy.
+    """
+    folder = Path(checkpoint) / MODULES_FOLDER / DISTILLED
+    if not folder.is_dir():
+        raise DistillError(f"init_from is {str(checkpoint)!r}, which {_what_is_wrong(Path(checkpoint))}")
+    weights = RLModule.from_checkpoint(folder.resolve()).state_dict()
+    return {
+        name.removeprefix(_NETWORK): weight
+        for name, weight in weights.items()
+        if name.startswith(_NETWORK) and not _is_value(name.removeprefix(_NETWORK))
+    }
+
+
+def start_from(weights: Mapping[str, torch.Tensor], module: Any, head_scale: float) -> None:
+    """Gives a module the distilled policy's weights.
+
+    Args:
+        weights: The result of `read_distilled_policy`.
+        module: The RLModule.
+        head_scale: The module's first logits, as a multiple of the distilled policy's.
+    """
+    module.network.load_state_dict(weights, strict=False)  # the weights lack value heads
+    scale_outputs(module.network, head_scale)
+
+
+def _check_initial_policy(config: Any) -> None:
+    """Raises DistillError unless `init_from` has a distilled policy that fits the config's networks."""
+    with torch.device("meta"):
+        own = config.build_network_of(next(iter(config.policies)))
+    check_same_network(
+        {_NETWORK + name: weights for name, weights in read_distilled_policy(config.init_from).items()},
+        {_NETWORK + name: weights for name, weights in own.state_dict().items() if not _is_value(name)},
+        "Give init_from a checkpoint of the same network, whose tasks (others, maybe) have observations and "
+        "actions of the same shapes; or remove init_from.",
+    )
+
+
+def _what_is_wrong(checkpoint: Path) -> str:
+    if (checkpoint / MODULES_FOLDER).is_dir():
+        return (
+            "is a checkpoint without a distilled policy: take one of Distral with another variant than a3c, "
+            "or of SoftQDistral."
+        )
+    inside = newest_checkpoint(checkpoint)
+    if inside is not None:
+        return f"is the folder of a trial; its checkpoint is {str(inside)!r}."
+    what = "is no checkpoint" if checkpoint.exists() else "does not exist"
+    return (
+        f"{what}: give the folder of a checkpoint that Distral wrote, such as "
+        "results/<experiment>/<trial>/checkpoint_000000."
+    )
+
+
+def _is_value(name: str) -> bool:
+    return name.startswith(_VALUES)
 
 
 def _actions(task: Any) -> str:

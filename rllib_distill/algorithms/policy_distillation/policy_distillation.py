@@ -28,109 +28,14 @@ from rllib_distill.env_runner.actors import Actor
 from rllib_distill.env_runner.episode_metrics import EXPERT_EPISODE_RETURNS_MEAN, STUDENT_EPISODE_RETURNS_MEAN
 from rllib_distill.env_runner.task_envs import EXPERT
 from rllib_distill.errors import DistillError, check_choice, check_number
-from rllib_distill.experts import ExpertBank
 from rllib_distill.imports import import_object
 from rllib_distill.losses import DISTILLATION_LOSSES, DistillationLoss
 
-
-def check_policy_distillation(config: Any) -> None:
-    """Raises DistillError unless all settings are right, each alone and together."""
-    check_behaviour(config.behaviour)
-    _ = config.distillation_loss  # raises what is wrong with `loss`
-    check_choice("objective", config.objective, get_args(Objective))
-    check_choice("online_expert", config.online_expert, ("current", "best"))
-    check_number("rl_coeff", config.rl_coeff, least=0)
-    if isinstance(config.imitation_coeff, str):
-        check_choice("imitation_coeff", config.imitation_coeff, ("qdagger",))
-        if not config.rl_coeff:
-            raise DistillError(
-                "imitation_coeff is 'qdagger', which fades, and rl_coeff is 0: nothing would be learned in "
-                "the end. Set rl_coeff, e.g. to 1.0, or give imitation_coeff a number."
-            )
-        if last_share(config.behaviour) == 1:
-            raise DistillError(
-                "imitation_coeff is 'qdagger', which fades with the student's return, but by behaviour only "
-                "experts act: let the student, e.g. behaviour: [[0, 1.0], [100000, 0.0]]."
-            )
-    else:
-        check_schedule("imitation_coeff", config.imitation_coeff, least=0)
-        if config.imitation_coeff == 0 and config.rl_coeff == 0:
-            raise DistillError("imitation_coeff and rl_coeff are both 0: nothing would be learned.")
-    if isinstance(config.expert_paths, str) and not config.experts_learn:
-        raise DistillError(
-            f"experts is {config.expert_paths!r}; it must map each task to the path of its .safetensors "
-            "file, or be 'online'."
-        )
-    if config.experts_learn:
-        _check_online(config)
-    if config.learns_on_policy:
-        _check_on_policy(config)
-    else:
-        config.check_unchanged(_TRAJECTORY_SETTINGS, "which is for the objectives on trajectories")
-        if not config.learns_q_values:
-            config.check_unchanged(_Q_SETTINGS, "which is for Q-learning, and rl_coeff is 0")
-    if not config.experts_learn:
-        config.check_unchanged(("online_expert",), "which is for experts: online")
-
-
-def _check_online(config: Any) -> None:
-    if STUDENT in config.expert_modules:
-        raise DistillError(
-            f"A task is called {STUDENT!r}, as the student's module is; experts that learn have their task's "
-            "name: call the task otherwise."
-        )
-    if config.online_expert == "best" and highest_share(config.behaviour) == 0:
-        raise DistillError(
-            "online_expert is 'best', which is known by the experts' own play, but by behaviour only the "
-            "student acts: use online_expert 'current', or let the experts act."
-        )
-
-
-def _check_on_policy(config: Any) -> None:
-    wrong = {
-        "behaviour": (highest_share(config.behaviour) > 0, config.behaviour, "'student'"),
-        "epsilon": (config.epsilon != 0, config.epsilon, "0"),
-        "loss": (config.loss != "kl", config.loss, "'kl'"),
-        "experts": (config.experts_learn, "online", "files"),
-    }
-    for name, (is_wrong, value, allowed) in wrong.items():
-        if is_wrong:
-            raise DistillError(
-                f"{name} is {value!r}; with the objective {config.objective} it must be {allowed}: "
-                "the objective is about what the student's own policy does, given experts that stay."
-            )
-    if config.objective == KICKSTARTING and not config.rl_coeff:
-        raise DistillError(
-            "rl_coeff is 0; kickstarting is reinforcement learning with experts' help: set it, e.g. to 1.0."
-        )
-    check_number("entropy_coeff", config.entropy_coeff, least=0)
-    config.check_unchanged(
-        _REPLAY_SETTINGS, f"which is for replay: the objective {config.objective} has none"
-    )
-    config.check_batch_size()
-    config.check_draws()
-
-
-def check_experts_fit(config: Any, experts: ExpertBank) -> None:
-    """Raises DistillError unless the experts' files tell what the settings need."""
-    for task, expert in experts.items():
-        if config.distillation_loss.of_q_values and expert.info.kind != "q_values":
-            raise DistillError(
-                f"loss is {config.loss!r}, but the expert of task {task!r} has {expert.info.kind}, which are "
-                "no Q-values to be regressed to: use loss 'kl' or 'nll'."
-            )
-        expected = expert.info.expected_return
-        if config.imitation_coeff == "qdagger" and (expected is None or expected["mean"] <= 0):
-            raise DistillError(
-                f"imitation_coeff is 'qdagger', but the expected_return of the expert of task {task!r} is "
-                f"{None if expected is None else expected['mean']}; it must be known and above 0 to compare "
-                "with: give imitation_coeff a schedule such as [[0, 1.0], [1000000, 0.0]]."
-            )
-
-
 ONLINE = "online"
-EXPECTED_ENTROPY, KICKSTARTING = "expected_entropy_regularised", "kickstarting"
+"""In the place of experts: they learn at the same time."""
+
 Objective = Literal["distillation", "expected_entropy_regularised", "kickstarting"]
+EXPECTED_ENTROPY, KICKSTARTING = "expected_entropy_regularised", "kickstarting"
 
 _TRAJECTORY_SETTINGS = (
     "vf_loss_coeff",
@@ -148,6 +53,9 @@ _REPLAY_SETTINGS = (
     "burn_in_len",
     *_Q_SETTINGS,
 )
+
+_KNOWN_RETURNS = "known_returns"
+"""Key of the algorithm's state."""
 
 
 class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
@@ -312,6 +220,8 @@ class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
         names = self.tasks if self.experts_learn and isinstance(self.tasks, Mapping) else ()
         return {task: task for task in names}
 
+    # -- who acts, and what experts say --------------------------------------------------------------------
+
     @override
     def load_experts(self) -> Any:
         """Loads every expert; None where experts are modules that learn."""
@@ -330,10 +240,10 @@ class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
         return {**super().schedules, "imitation_coeff": self.imitation_coeff}
 
     @override
-    def _expert_actor(self, modules: Any, experts: Any, device: torch.device) -> Actor:
+    def expert_actor(self, modules: Any, experts: Any, device: torch.device) -> Actor:
         """The experts from files, or the modules that learn."""
         if not self.experts_learn:
-            return super()._expert_actor(modules, experts, device)
+            return super().expert_actor(modules, experts, device)
         return self.modules_actor(modules, self.expert_modules.values(), device)
 
     @override
@@ -341,7 +251,7 @@ class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
         """Evaluates the student and, beside it, experts that learn."""
         policies = super().make_evaluated_policies(modules, device)
         if self.experts_learn:
-            policies[EXPERT] = self._expert_actor(modules, None, device)
+            policies[EXPERT] = self.expert_actor(modules, None, device)
         return policies
 
     # -- what RLlib asks -----------------------------------------------------------------------------------
@@ -381,19 +291,111 @@ class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
             return TrajectoryDistillationLearner
         return OnlineDistillationLearner if self.experts_learn else PolicyDistillationLearner
 
+    # -- checks --------------------------------------------------------------------------------------------
+
     @override
     def validate(self) -> None:
-        check_policy_distillation(self)
+        """Checks every setting, alone and together with others, before anything starts."""
+        check_behaviour(self.behaviour)
+        _ = self.distillation_loss  # raises what is wrong with `loss`
+        check_choice("objective", self.objective, get_args(Objective))
+        check_choice("online_expert", self.online_expert, ("current", "best"))
+        self._check_coefficients()
+        self._check_where_experts_come_from()
+        if self.learns_on_policy:
+            self._check_on_policy()
+        else:
+            self.check_unchanged(_TRAJECTORY_SETTINGS, "which is for the objectives on trajectories")
+            if not self.learns_q_values:
+                self.check_unchanged(_Q_SETTINGS, "which is for Q-learning, and rl_coeff is 0")
         super().validate()
 
     @override
     def check_experts(self) -> None:
         """Raises DistillError unless every expert can be loaded and fits the settings."""
+        if self.experts_learn:
+            return
+        for task, expert in self.load_experts().items():
+            if self.distillation_loss.of_q_values and expert.info.kind != "q_values":
+                raise DistillError(
+                    f"loss is {self.loss!r}, but the expert of task {task!r} has {expert.info.kind}, which "
+                    "are no Q-values to be regressed to: use loss 'kl' or 'nll'."
+                )
+            expected = expert.info.expected_return
+            if self.imitation_coeff == "qdagger" and (expected is None or expected["mean"] <= 0):
+                raise DistillError(
+                    "imitation_coeff is 'qdagger', but the expected_return of the expert of task "
+                    f"{task!r} is {None if expected is None else expected['mean']}; it must be known and "
+                    "above 0 to compare with: give imitation_coeff a schedule such as "
+                    "[[0, 1.0], [1000000, 0.0]]."
+                )
+
+    def _check_coefficients(self) -> None:
+        """Raises DistillError unless something is learned, from start to end."""
+        check_number("rl_coeff", self.rl_coeff, least=0)
+        if not isinstance(self.imitation_coeff, str):
+            check_schedule("imitation_coeff", self.imitation_coeff, least=0)
+            if self.imitation_coeff == 0 and self.rl_coeff == 0:
+                raise DistillError("imitation_coeff and rl_coeff are both 0: nothing would be learned.")
+            return
+        check_choice("imitation_coeff", self.imitation_coeff, ("qdagger",))
+        if not self.rl_coeff:
+            raise DistillError(
+                "imitation_coeff is 'qdagger', which fades, and rl_coeff is 0: nothing would be learned in "
+                "the end. Set rl_coeff, e.g. to 1.0, or give imitation_coeff a number."
+            )
+        if last_share(self.behaviour) == 1:
+            raise DistillError(
+                "imitation_coeff is 'qdagger', which fades with the student's return, but by behaviour only "
+                "experts act: let the student, e.g. behaviour: [[0, 1.0], [100000, 0.0]]."
+            )
+
+    def _check_where_experts_come_from(self) -> None:
+        """Raises DistillError unless settings fit where experts come from: files, or their own learning."""
         if not self.experts_learn:
-            check_experts_fit(self, self.load_experts())
+            if isinstance(self.expert_paths, str):
+                raise DistillError(
+                    f"experts is {self.expert_paths!r}; it must map each task to the path of its "
+                    ".safetensors file, or be 'online'."
+                )
+            self.check_unchanged(("online_expert",), "which is for experts: online")
+            return
+        if STUDENT in self.expert_modules:
+            raise DistillError(
+                f"A task is called {STUDENT!r}, as the student's module is; experts that learn have their "
+                "task's name: call the task otherwise."
+            )
+        if self.online_expert == "best" and highest_share(self.behaviour) == 0:
+            raise DistillError(
+                "online_expert is 'best', which is known by the experts' own play, but by behaviour only "
+                "the student acts: use online_expert 'current', or let the experts act."
+            )
 
-
-_KNOWN_RETURNS = "known_returns"
+    def _check_on_policy(self) -> None:
+        """Raises DistillError unless trajectories are the student's own, and replay is left as by default."""
+        wrong = {
+            "behaviour": (highest_share(self.behaviour) > 0, self.behaviour, "'student'"),
+            "epsilon": (self.epsilon != 0, self.epsilon, "0"),
+            "loss": (self.loss != "kl", self.loss, "'kl'"),
+            "experts": (self.experts_learn, "online", "files"),
+        }
+        for name, (is_wrong, value, allowed) in wrong.items():
+            if is_wrong:
+                raise DistillError(
+                    f"{name} is {value!r}; with the objective {self.objective} it must be {allowed}: "
+                    "the objective is about what the student's own policy does, given experts that stay."
+                )
+        if self.objective == KICKSTARTING and not self.rl_coeff:
+            raise DistillError(
+                "rl_coeff is 0; kickstarting is reinforcement learning with experts' help: set it, e.g. to "
+                "1.0."
+            )
+        check_number("entropy_coeff", self.entropy_coeff, least=0)
+        self.check_unchanged(
+            _REPLAY_SETTINGS, f"which is for replay: the objective {self.objective} has none"
+        )
+        self.check_batch_size()
+        self.check_draws()
 
 
 class PolicyDistillation(StudentAlgorithm, ExpertExport):

@@ -165,16 +165,14 @@ class TrajectoryDistillationLearner(WeighsImitation, TrajectoryLearner):
         log_policies = torch.log_softmax(only_legal(said, legal), -1)
         log_probs = taken(log_policies, batch.columns["actions"])
         values, weights = self._own_values(batch, outputs.values), self.imitation_weights(batch)
-        expert, tau = batch.columns[EXPERT_OUTPUTS], self.tau(batch)
+        expert = batch.columns[EXPERT_OUTPUTS]
+        options: dict[str, Any] = {"tau": self.tau(batch), "legal_actions": legal}
         step_reward: Tensor | float = 0.0
         if config.objective == EXPECTED_ENTROPY:
-            log_likelihood = expert_log_likelihood(
-                expert, batch.columns["actions"], tau=tau, legal_actions=legal
-            )
-            step_reward = weights * log_likelihood
-            imitation = expected_cross_entropy_loss(expert, said, tau=tau, legal_actions=legal)
+            step_reward = weights * expert_log_likelihood(expert, batch.columns["actions"], **options)
+            imitation = expected_cross_entropy_loss(expert, said, **options)
         else:
-            imitation = policy_regression_loss(expert, said, tau=tau, legal_actions=legal)
+            imitation = policy_regression_loss(expert, said, **options)
         targets, advantages = vtrace(
             batch,
             log_probs,
