@@ -226,7 +226,7 @@ def test_a_json_of_another_kind(saved, content, says, refused):
         ("env", 3, "env is 3; it must be text"),
         ("kind", "policy", "kind is 'policy'; it must be 'q_values' or 'logits'"),
         ("network", "mlp", "network is 'mlp'; it must be a mapping"),
-        ("observation_shape", [10, 10.5, 4], "observation_shape is [10, 10.5, 4]; it must be a list of pos"),
+        ("observation_shape", [10, 10.5, 4], "observation_shape is [10, 10.5, 4]; it must be a list of int"),
         (
             "observation_shape",
             [10, 0],
