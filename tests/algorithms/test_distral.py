@@ -13,7 +13,7 @@ from rllib_distill.errors import DistillError
 from rllib_distill.evaluation.play import TrainedPolicies
 from rllib_distill.tasks.two_rooms import TwoRoomsEnv
 from tests.algorithms.distral_tasks import TASKS, distral, soft_q, tabular
-from tests.learners import from_learners, is_same, learner_and_sample, weights_of
+from tests.learners import is_same, learner_and_sample
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 LSTM = {"type": "mlp", "hiddens": [8], "lstm": 4}
@@ -109,14 +109,6 @@ def test_that_task_policies_start_as_the_distilled_policy(tmp_path):
     learner, batch = learner_and_sample(soft_q(tasks=TASKS, init_from=saved))
     outputs = learner.module.forward_train(batch)
     assert outputs.distilled_logits.any() and not outputs.task_outputs.any()  # no Q-values are logits
-
-
-@pytest.mark.parametrize("config", [distral("kl_ent_2col"), soft_q()], ids=["actor_critic", "soft_q"])
-def test_that_two_learners_and_two_runners_keep_equal_weights(config):
-    config = config.copy(copy_frozen=False).learners(num_learners=2).env_runners(num_env_runners=2)
-    algo, _ = trained(config, iterations=6)
-    assert is_same(*from_learners(algo, weights_of))
-    algo.stop()
 
 
 @pytest.mark.parametrize("who", ["policy", "distilled"])

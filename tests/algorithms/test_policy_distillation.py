@@ -8,7 +8,7 @@ from rllib_distill.experts import Expert
 from tests.algorithms.tabular_envs import LINEAR, Corridor, Walk, quick, train_until
 from tests.configs import ON_POLICY
 from tests.env_runner.counting_env import save_random_experts
-from tests.learners import from_learners, is_same, learner_of, num_updates, weights_of
+from tests.learners import is_same, learner_of, num_updates, weights_of
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -217,13 +217,3 @@ def test_that_a_checkpoint_with_other_heads_is_refused(actor_mimic, distillation
         online.restore_from_path(tmp_path)
     for algo in (shared, per_task, wider, online):
         algo.stop()
-
-
-def test_that_two_learners_with_a_task_each_in_their_minibatches_stay_equal(distillation):
-    config = distillation().debugging(seed=None).learners(num_learners=2).env_runners(num_env_runners=2)
-    algo = config.build_algo()
-    while not (updates := from_learners(algo, num_updates))[0] > 5:
-        algo.train()
-    assert len(set(updates)) == 1
-    assert is_same(*from_learners(algo, weights_of))
-    algo.stop()
