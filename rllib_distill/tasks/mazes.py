@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from rllib_distill.errors import DistillError, check_number
 from rllib_distill.tasks.maze_layout import STEPS, MazeLayout, check_odd, draw_maze
-from rllib_distill.tasks.task import check_render_mode
+from rllib_distill.tasks.spaces import check_render_mode
 
 WALL, APPLE, GOAL = range(3)
 """Channels of a view."""

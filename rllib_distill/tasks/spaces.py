@@ -164,3 +164,9 @@ def _kind(space: Box) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
 def _fill_up(bound: NDArray[Any], size: int) -> NDArray[Any]:
     """Zeros at the end of the last axis, up to `size`."""
     return np.pad(bound, [(0, 0)] * (bound.ndim - 1) + [(0, size - bound.shape[-1])]) if bound.ndim else bound
+
+
+def check_render_mode(render_mode: Any) -> None:
+    """Raises DistillError unless `render_mode` is one that this package's environments have."""
+    if render_mode not in (None, "rgb_array"):
+        raise DistillError(f"render_mode is {render_mode!r}; it must be 'rgb_array' or None.")

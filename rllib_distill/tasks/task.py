@@ -26,13 +26,6 @@ from rllib_distill.tasks.vector_envs import (
     make_own_vector_env,
 )
 
-
-def check_render_mode(render_mode: Any) -> None:
-    """Raises DistillError unless `render_mode` is one that our environments have."""
-    if render_mode not in (None, "rgb_array"):
-        raise DistillError(f"render_mode is {render_mode!r}; it must be 'rgb_array' or None.")
-
-
 Env: TypeAlias = gym.Env[Any, Any]
 Wrapper: TypeAlias = str | Callable[[Env], Env]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from rllib_distill.errors import DistillError, check_choice, check_number
-from rllib_distill.tasks.task import check_render_mode
+from rllib_distill.tasks.spaces import check_render_mode
 
 ACTION_MEANINGS = ("UP", "RIGHT", "DOWN", "LEFT")
 STEP_REWARD, BUMP_REWARD, GOAL_REWARD = -0.1, -0.6, 0.9  # every step costs 0.1, a bump 0.5 more; the goal: +1

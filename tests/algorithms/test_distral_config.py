@@ -10,7 +10,7 @@ import torch
 
 from rllib_distill import DistralConfig, SoftQDistralConfig
 from rllib_distill.algorithms.distral.distral import VARIANTS
-from rllib_distill.algorithms.soft_q_distral.soft_q_distral import is_tabular
+from rllib_distill.algorithms.soft_q_distral.tabular import is_tabular
 from rllib_distill.core.learner import FragmentData
 from rllib_distill.env_runner import MultiTaskEnvRunner
 from tests.algorithms.distral_tasks import TASKS, distral, soft_q, tabular

@@ -5,7 +5,7 @@ import pytest
 import torch
 from gymnasium.vector import SyncVectorEnv
 
-from rllib_distill.algorithms.soft_q_distral.soft_q_distral import visit_weights
+from rllib_distill.algorithms.soft_q_distral.tabular import visit_weights
 from rllib_distill.core.learner import FragmentData
 from rllib_distill.env_runner import MultiTaskEnvRunner
 from rllib_distill.tasks.two_rooms import TwoRoomsVectorEnv

@@ -186,6 +186,11 @@ class PolicyDistillationConfig(ExpertsMixin, TrajectoryMixin, QLearningConfig):
         return self.objective != "distillation"
 
     @property
+    def rewards_imitation(self) -> bool:
+        """Whether the experts' log-likelihoods of the student's actions are rewards."""
+        return self.objective == EXPECTED_ENTROPY
+
+    @property
     def distillation_loss(self) -> DistillationLoss:
         """The loss that the setting `loss` names.
 

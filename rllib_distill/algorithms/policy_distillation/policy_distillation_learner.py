@@ -9,7 +9,6 @@ from torch import Tensor
 from typing_extensions import override
 
 from rllib_distill.algorithms.multi_task_dqn.multi_task_dqn_learner import MultiTaskDQNLearner
-from rllib_distill.algorithms.policy_distillation.policy_distillation import EXPECTED_ENTROPY
 from rllib_distill.core.experts import STUDENT, greedy_agreement
 from rllib_distill.core.learner import Loss, MultiTaskLearner
 from rllib_distill.core.trajectories import TrajectoryLearner, at_final_observations, taken, vtrace
@@ -168,7 +167,7 @@ class TrajectoryDistillationLearner(WeighsImitation, TrajectoryLearner):
         expert = batch.columns[EXPERT_OUTPUTS]
         options: dict[str, Any] = {"tau": self.tau(batch), "legal_actions": legal}
         step_reward: Tensor | float = 0.0
-        if config.objective == EXPECTED_ENTROPY:
+        if config.rewards_imitation:
             step_reward = weights * expert_log_likelihood(expert, batch.columns["actions"], **options)
             imitation = expected_cross_entropy_loss(expert, said, **options)
         else:
@@ -183,7 +182,7 @@ class TrajectoryDistillationLearner(WeighsImitation, TrajectoryLearner):
             clip_rho_threshold=config.vtrace_clip_rho_threshold,
             clip_pg_rho_threshold=config.vtrace_clip_pg_rho_threshold,
         )
-        if config.objective == EXPECTED_ENTROPY:
+        if config.rewards_imitation:
             # The loss has the step's own reward in expectation, so the sampled one is taken out of the
             # advantage, and its expectation out of the baseline.
             ratios = (log_probs.detach() - batch.columns[BEHAVIOUR_LOG_PROBS]).exp()

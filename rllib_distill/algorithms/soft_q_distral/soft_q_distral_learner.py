@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from rllib_distill.algorithms.distral.distral_learner import TaskPoliciesMixin
 from rllib_distill.algorithms.distral.distral_rl_module import DistralRLModule
-from rllib_distill.algorithms.soft_q_distral.soft_q_distral import is_tabular, states_of, visit_weights
+from rllib_distill.algorithms.soft_q_distral.tabular import is_tabular, states_of, visit_weights
 from rllib_distill.core.replay import ReplayLearner
 from rllib_distill.core.rl_module import TargetNetworkRLModule, update_target_networks
 from rllib_distill.core.trajectories import at_final_observations, next_values, taken
