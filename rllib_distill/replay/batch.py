@@ -10,10 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rllib_distill.replay.fragment import EXPERT_FEATURES, EXPERT_OUTPUTS, Fragment
+from rllib_distill.replay.fragment import EXPERT_FEATURES, EXPERT_OUTPUTS, STEP_COLUMNS, Fragment
 from rllib_distill.tasks import SharedSpaces
-
-STEP_COLUMNS = ("actions", "rewards", "terminations", "truncations", "valid")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+STEP_COLUMNS = ("actions", "rewards", "terminations", "truncations", "valid")
+"""Attributes of a fragment, `(T, B)`, that replay buffers and batches have as columns."""
+
 EXPERT_OUTPUTS = "expert_outputs"
 """Column: the experts' Q-values or logits, a label."""
 

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_distill.errors import DistillError
-from rllib_distill.replay.fragment import Fragment, forget_frames_before_reset
+from rllib_distill.replay.fragment import STEP_COLUMNS, Fragment, forget_frames_before_reset
 
 logger = logging.getLogger(__name__)
 
 Columns = dict[str, NDArray[Any]]
 Index = NDArray[np.int64]
 
-_STEP_COLUMNS = ("actions", "rewards", "terminations", "truncations", "valid")
 _FORMAT = 2
 
 
@@ -534,7 +533,7 @@ def _columns(fragment: Fragment) -> dict[str, NDArray[Any]]:
         "frames": fragment.frames[fragment.frame_stack - 1 : -1],
         "steps_since_reset": fragment.steps_since_reset[:-1],
         "is_first": fragment.is_first[:-1],
-        **{name: getattr(fragment, name) for name in _STEP_COLUMNS},
+        **{name: getattr(fragment, name) for name in STEP_COLUMNS},
         **fragment.columns,
     }
 
