@@ -10,6 +10,7 @@ from rllib_distill.core.config import MultiTaskConfig
 from rllib_distill.core.learner import MultiTaskLearner, num_sources
 from rllib_distill.errors import DistillError, check_bool, check_number
 from rllib_distill.replay import Batch, Minibatches, OneTaskAtATime, ReplayBuffer, Sequences
+from rllib_distill.tasks import SharedSpaces
 
 
 class ReplayConfig(MultiTaskConfig):
@@ -253,22 +254,26 @@ class ReplayLearner(MultiTaskLearner):
     def _shard(self, folder: Path) -> Path:
         return folder / f"rank_{self._learner_index}.pkl"
 
+    def minibatches_of_tasks(
+        self, spaces: SharedSpaces, tasks: tuple[str, ...], num_tasks: int, columns: tuple[str, ...]
+    ) -> Minibatches:
+        """Makes what draws rows or sequences, as the config says, of some tasks side by side.
+
+        Args:
+            spaces: The tasks' common spaces.
+            tasks: The tasks, in order.
+            num_tasks: Number of tasks that share `train_batch_size_per_learner`.
+            columns: Columns to draw.
+        """
+        config = self.config
+        size = config.draws_per_task(num_tasks)
+        return Minibatches(self.store, spaces, tasks, size, columns, self._device, sequences=config.sequences)
+
     def _minibatches_of(self, module_id: str) -> Minibatches | OneTaskAtATime:
         config = self.config
         spaces, tasks = config.module_spaces(module_id), config.tasks_of_module(module_id)
         columns = self.columns_of(module_id)
-
-        def of(tasks: tuple[str, ...], num_tasks: int) -> Minibatches:
-            return Minibatches(
-                self.store,
-                spaces,
-                tasks,
-                config.draws_per_task(num_tasks),
-                columns,
-                self._device,
-                sequences=config.sequences,
-            )
-
         if config.minibatch_is_of_one_task and len(tasks) > 1:
-            return OneTaskAtATime(self.store, {task: of((task,), 1) for task in tasks})
-        return of(tasks, len(config.task_set))
+            alone = {task: self.minibatches_of_tasks(spaces, (task,), 1, columns) for task in tasks}
+            return OneTaskAtATime(self.store, alone)
+        return self.minibatches_of_tasks(spaces, tasks, len(config.task_set), columns)

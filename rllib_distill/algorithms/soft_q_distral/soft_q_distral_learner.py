@@ -37,19 +37,8 @@ class SoftQLearner(TaskPoliciesMixin, ReplayLearner):
     @override
     def make_minibatches(self) -> dict[str, Minibatches | OneTaskAtATime]:
         """Makes what draws sequences of all tasks, for all modules together."""
-        config = self.config
-        tasks = tuple(config.tasks)
-        return {
-            ALL_MODULES: Minibatches(
-                self.store,
-                config.shared_spaces,
-                tasks,
-                config.draws_per_task(len(tasks)),
-                self.columns,
-                self._device,
-                sequences=config.sequences,
-            )
-        }
+        spaces, tasks = self.config.shared_spaces, tuple(self.config.tasks)
+        return {ALL_MODULES: self.minibatches_of_tasks(spaces, tasks, len(tasks), self.columns)}
 
     @override
     def draw_minibatch(self) -> Batch:  # type: ignore[override]  # one for all modules
