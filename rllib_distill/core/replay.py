@@ -57,9 +57,9 @@ class ReplayConfig(MultiTaskConfig):
                 each step and take longer; DQN's 32 rows every 4 steps are an intensity of 8.
             num_steps_sampled_before_learning_starts: Env steps of every task that all learners' replay
                 buffers together must hold before the first update (default 1,000).
-            sequence_length: Rows of a replayed sequence, where a network is recurrent; None (default) is as
-                many as a fragment has, `rollout_fragment_length`. Sequences begin where fragments do, with
-                the recurrent state that the network had when it acted there.
+            sequence_length: Rows of a replayed sequence, where a network is recurrent; at least as many as a
+                fragment has, `rollout_fragment_length`, which are the default (None). Sequences begin where
+                fragments do, with the recurrent state that the network had when it acted there.
             burn_in_len: Rows at a sequence's beginning that only warm up the recurrent state (default 0), as
                 the stored one is of older weights (Kapturowski et al., 2019).
             kwargs: See `MultiTaskConfig.training`. `train_batch_size_per_learner` counts the rows of one
@@ -172,6 +172,11 @@ class ReplayConfig(MultiTaskConfig):
                 f"{sequences.length} rows ({num_tasks} tasks), so it must be a multiple of {of_all}."
             )
         fragment, num_learners = int(self.get_rollout_fragment_length()), max(1, self.num_learners)
+        if sequences.length < fragment:
+            raise DistillError(
+                f"sequence_length is {sequences.length}; sequences begin where fragments do, so it must be "
+                f"at least rollout_fragment_length ({fragment}): other rows would never be replayed."
+            )
         # Sequences begin where fragments do; between the fragments of one there may be gaps, which take rows.
         num_fragments = -(-sequences.length // fragment)
         kept = num_fragments * fragment * (1 if num_fragments == 1 else 2)

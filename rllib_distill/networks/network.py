@@ -30,6 +30,11 @@ class NetworkOutputs:
     values: Tensor
     states: Tensor
 
+    def own_values(self, tasks: Sequence[str], order: Sequence[str]) -> Tensor:
+        """Picks the value of each of the N tasks, (N, T, B), where a state has one per task, in order."""
+        columns = torch.tensor([order.index(task) for task in tasks], device=self.values.device)
+        return self.values.take_along_dim(columns.view(-1, 1, 1, 1), dim=-1).squeeze(-1)
+
 
 class Network(nn.Module):
     """One output per action (Q-values or logits), the features that they are made of, and values.

@@ -151,9 +151,7 @@ class TaskPolicies:
     def _shared(self, distilled: NetworkOutputs, tasks: Sequence[str]) -> TaskPolicyOutputs:
         """The distilled policy for all tasks, each of which has its own column of the values."""
         h = distilled.outputs
-        columns = torch.tensor([self.tasks.index(task) for task in tasks], device=h.device)
-        values = distilled.values.take_along_dim(columns.view(-1, 1, 1, 1), dim=-1).squeeze(-1)
-        return TaskPolicyOutputs(h, h, None, values, distilled.states)
+        return TaskPolicyOutputs(h, h, None, distilled.own_values(tasks, self.tasks), distilled.states)
 
     def _split(self, state: Tensor) -> tuple[Tensor, Tensor]:
         return state[..., : self._distilled_state_size], state[..., self._distilled_state_size :]

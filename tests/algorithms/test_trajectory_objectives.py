@@ -4,6 +4,7 @@ The world is a tree of three binary decisions, so that a batch can hold every tr
 acted would have played it, and its mean is an expectation.
 """
 
+from functools import partial
 from itertools import product
 
 import gymnasium as gym
@@ -13,11 +14,14 @@ import torch
 from gymnasium.spaces import Box, Discrete
 
 from rllib_distill.algorithms.policy_distillation import PolicyDistillationConfig
+from rllib_distill.experts import Expert
 from rllib_distill.replay import Batch
 from tests.env_runner.counting_env import save_random_experts
+from tests.learners import from_learners
 
 DEPTH, STATES = 3, 15
 BEHAVIOUR = np.array([0.25, 0.5, 0.75, 0.75, 0.25, 0.5, 0.25])  # mu(action 0) in each inner state
+MU = np.stack([BEHAVIOUR, 1 - BEHAVIOUR], 1)
 REWARDS = np.random.default_rng(1).normal(size=(7, 2)).round(1)
 TAU, IMITATION = 0.7, 0.6
 
@@ -45,23 +49,30 @@ for actions in product((0, 1), repeat=DEPTH):
     TRAJECTORIES.append(list(zip(states, actions, strict=False)))
 
 
-def learner_of(tmp_path, objective, rl_coeff, **settings):
+def config_of(tmp_path, objective, rl_coeff, **settings):
+    """A config, and the expert's Q-values `(STATES, 2)`."""
     tasks = {"tree": {"env": Tree}}
     paths = save_random_experts(tmp_path, tasks, network={"type": "linear"})
+    expert = Expert.load(paths["tree"])
+    weights = {name: 5 * value for name, value in expert.network.state_dict().items()}
+    Expert(expert.info, weights).save(paths["tree"])  # those of a random network are nearly equal
     config = (
         PolicyDistillationConfig()
         .multi_task(tasks=tasks, num_envs_per_task=2)
         .experts(paths, behaviour="student")
         .training(objective=objective, network={"type": "linear"}, epsilon=0.0, gamma=1.0, tau=TAU)
-        .training(rl_coeff=rl_coeff, **settings)
+        .training(rl_coeff=rl_coeff, imitation_coeff=IMITATION, **settings)
         .debugging(seed=0)
     )
-    experts = config.load_experts()
-    expert_q = experts.label("tree", np.eye(STATES, dtype=np.float32)[None]).outputs[0].copy()
-    expert_q *= 5  # a random network's are nearly equal
+    labels = config.load_experts().label("tree", np.eye(STATES, dtype=np.float32)[None])
+    return config, torch.from_numpy(labels.outputs[0]).double()
+
+
+def learner_of(*args, **settings):
+    config, expert_q = config_of(*args, **settings)
     learner = config.build_learner()
     learner.imitation_coeffs = {"tree": IMITATION}  # as the driver tells with every update
-    return learner, torch.from_numpy(expert_q).double()
+    return learner, expert_q
 
 
 def batch_of_all(expert_q):
@@ -170,8 +181,7 @@ OBJECTIVES = [
 def test_that_the_gradient_is_that_of_the_enumerated_objective(tmp_path, objective, rl_coeff):
     """Acting and learning policies are the same; the values may be anything: they are a baseline."""
     learner, expert_q = learner_of(tmp_path, objective, rl_coeff)
-    mu = np.stack([BEHAVIOUR, 1 - BEHAVIOUR], 1)
-    logits = np.concatenate([np.log(mu), np.zeros((8, 2))])
+    logits = np.concatenate([np.log(MU), np.zeros((8, 2))])
     set_policy(learner, logits, np.random.default_rng(0).normal(size=STATES))
     weight, bias = parameters_of(learner)
     log_pi, rewards = log_policy(weight, bias), step_rewards(expert_q, objective, rl_coeff)
@@ -181,35 +191,82 @@ def test_that_the_gradient_is_that_of_the_enumerated_objective(tmp_path, objecti
         total = total + probability * sum(rewards[s, a] for s, a in trajectory)
     loss = -total
     if objective == "kickstarting":
-        loss = loss + cross_entropy_on_states(log_pi, expert_q, visits(mu))
+        loss = loss + cross_entropy_on_states(log_pi, expert_q, visits(MU))
     expected = torch.autograd.grad(loss, (weight, bias))
     for own, enumerated in zip(gradients(learner, batch_of_all(expert_q)), expected, strict=True):
         assert torch.allclose(own, enumerated, atol=1e-5)
         assert enumerated.abs().max() > 0.05
 
 
-@pytest.mark.parametrize(("objective", "rl_coeff"), OBJECTIVES)
-def test_that_stale_data_are_corrected_at_the_states_that_were_visited(tmp_path, objective, rl_coeff):
-    """The learning policy is another by now: without clipping and with exact values nothing is biased.
+def stale_case(expert_q, objective, rl_coeff):
+    """What learns is another policy than what acted, with exact values, so that nothing is biased.
 
     Which states were visited stays what it was, as with any actor-critic that learns by V-trace.
+
+    Returns:
+        Logits `(STATES, 2)` and values `(STATES,)` of what learns, and the gradients of an episode's loss at
+        the head's weights and bias.
     """
-    clip = {"vtrace_clip_rho_threshold": 1e9, "vtrace_clip_pg_rho_threshold": 1e9}
-    learner, expert_q = learner_of(tmp_path, objective, rl_coeff, **clip)
-    mu = np.stack([BEHAVIOUR, 1 - BEHAVIOUR], 1)
-    logits = np.random.default_rng(3).normal(size=(STATES, 2))
+    logits = torch.from_numpy(np.random.default_rng(3).normal(size=(STATES, 2)))
     rewards = step_rewards(expert_q, objective, rl_coeff)
-    values = state_values(torch.softmax(torch.from_numpy(logits), -1), rewards)
-    set_policy(learner, logits, values)
-    weight, bias = parameters_of(learner)
-    log_pi, often = log_policy(weight, bias), visits(mu)
+    values = state_values(torch.softmax(logits, -1), rewards)
+    weight, bias = logits.T.clone().requires_grad_(), torch.zeros(2, dtype=torch.double, requires_grad=True)
+    log_pi, often = log_policy(weight, bias), visits(MU)
     loss = torch.zeros((), dtype=torch.double)
     for state in range(7):
         following = values[[2 * state + 1, 2 * state + 2]]
         loss = loss - often[state] * (log_pi[state].exp() * (rewards[state] + following)).sum()
     if objective == "kickstarting":
         loss = loss + cross_entropy_on_states(log_pi, expert_q, often)
-    expected = torch.autograd.grad(loss, (weight, bias))
+    return logits, values, torch.autograd.grad(loss, (weight, bias))
+
+
+UNCLIPPED = {"vtrace_clip_rho_threshold": 1e9, "vtrace_clip_pg_rho_threshold": 1e9}
+
+
+@pytest.mark.parametrize(("objective", "rl_coeff"), OBJECTIVES)
+def test_that_stale_data_are_corrected_at_the_states_that_were_visited(tmp_path, objective, rl_coeff):
+    learner, expert_q = learner_of(tmp_path, objective, rl_coeff, **UNCLIPPED)
+    logits, values, expected = stale_case(expert_q, objective, rl_coeff)
+    set_policy(learner, logits, values)
     for own, enumerated in zip(gradients(learner, batch_of_all(expert_q)), expected, strict=True):
         assert torch.allclose(own, enumerated, atol=1e-5)
         assert enumerated.abs().max() > 0.05
+
+
+def test_that_two_learners_have_the_enumerated_gradient_of_what_two_runners_played(
+    tmp_path, ray_session, monkeypatch
+):
+    """As the algorithm itself does it, from stale data: what acts stays `BEHAVIOUR`, whatever is learned."""
+    objective = "expected_entropy_regularised", 0.8
+    config, expert_q = config_of(tmp_path, *objective, **UNCLIPPED)
+    config.multi_task(num_envs_per_task=200).learners(num_learners=2).training(lr=0.0)
+    config.env_runners(num_env_runners=2, rollout_fragment_length=8)  # an episode has 3 steps and a reset
+    algo = config.reporting(min_time_s_per_iteration=0).build_algo()
+    acting = np.concatenate([np.log(MU), np.zeros((8, 2))])
+    from_learners(algo, partial(set_policy, logits=acting, values=np.zeros(STATES)))
+    algo.env_runner_group.sync_weights(from_worker_or_learner_group=algo.learner_group)
+    monkeypatch.setattr(algo.env_runner_group, "sync_weights", lambda **_: None)
+    logits, values, expected = stale_case(expert_q, *objective)
+    from_learners(algo, partial(set_policy, logits=logits, values=values))
+    from_learners(algo, keep_gradients)
+    while algo.train()["learners"]["__all_modules__"]["num_updates_lifetime"] < 40:
+        pass
+    first, second = from_learners(algo, lambda learner: learner.mean_gradients())
+    algo.stop()
+    for own, other, enumerated in zip(first, second, expected, strict=True):
+        assert torch.equal(own, other)
+        assert (DEPTH * own - enumerated).norm() < 0.05 * enumerated.norm()
+
+
+def keep_gradients(learner):
+    """Makes a learner remember the gradients, of all ranks together, of its head."""
+    kept, apply = [], learner.apply_gradients
+
+    def remember(gradients):
+        apply(gradients)
+        head = learner.module["student"].network.head
+        kept.append((head.weight.grad.double().clone(), head.bias.grad.double().clone()))
+
+    learner.apply_gradients = remember
+    learner.mean_gradients = lambda: [torch.stack(of_all).mean(0) for of_all in zip(*kept, strict=True)]

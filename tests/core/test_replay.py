@@ -32,7 +32,6 @@ def config(fragment, length, capacity, num_env_runners=0, num_learners=0):
     ("needed", "setting"),
     [
         (1000, {"fragment": 100, "length": 100}),  # what was just played: one fragment of 10 environments
-        (1000, {"fragment": 100, "length": 8}),  # of a fragment that does not fit, no beginning is known
         (480, {"fragment": 8, "length": 20}),
         (160, {"fragment": 8, "length": 8, "num_env_runners": 2}),
         (320, {"fragment": 8, "length": 8, "num_env_runners": 3, "num_learners": 2}),

@@ -163,7 +163,7 @@ class TrajectoryDistillationLearner(WeighsImitation, TrajectoryLearner):
         legal = batch.legal_of(said)
         log_policies = torch.log_softmax(only_legal(said, legal), -1)
         log_probs = taken(log_policies, batch.columns["actions"])
-        values, weights = self._own_values(batch, outputs.values), self.imitation_weights(batch)
+        values, weights = outputs.own_values(batch.tasks, tuple(config.tasks)), self.imitation_weights(batch)
         expert = batch.columns[EXPERT_OUTPUTS]
         options: dict[str, Any] = {"tau": self.tau(batch), "legal_actions": legal}
         step_reward: Tensor | float = 0.0
@@ -207,13 +207,7 @@ class TrajectoryDistillationLearner(WeighsImitation, TrajectoryLearner):
             components["greedy_agreement"] = greedy_agreement(batch, said)
         return Loss.of_rows(batch, per_row, components)
 
-    def _own_values(self, batch: Batch, values: Tensor) -> Tensor:
-        """Picks each task's own of the K tasks' values: `(N, T', B, K)` to `(N, T', B)`."""
-        order = tuple(self.config.tasks)
-        own = torch.tensor([order.index(task) for task in batch.tasks], device=values.device)
-        return values.take_along_dim(own.view(-1, 1, 1, 1), dim=-1).squeeze(-1)
-
     @torch.no_grad()
     def _final_values(self, module_id: str, batch: Batch, outputs: NetworkOutputs) -> Tensor | None:
         final = at_final_observations(self.module[module_id].network, batch, outputs.states)
-        return None if final is None else self._own_values(batch, final.values)[:, 0]
+        return None if final is None else final.own_values(batch.tasks, tuple(self.config.tasks))[:, 0]
