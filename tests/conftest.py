@@ -20,3 +20,9 @@ def ray_session() -> Iterator[None]:
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the files that use Ray: they take long, and at the end one worker would wait for them."""
+    with_ray = {item.path for item in items if "ray_session" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in with_ray)

@@ -132,14 +132,6 @@ def test_that_what_acts_is_what_was_learned(trained):
     }
 
 
-def test_that_epsilon_follows_the_steps_of_all_iterations(trained, epsilons):
-    algo, _ = trained
-    steps = algo.elapsed().env_steps
-    assert steps == algo.env_runner.num_env_steps_sampled_lifetime > 5 * 24
-    algo.train()
-    assert epsilons == pytest.approx([1.0 - steps / 10_000] * 8)
-
-
 def test_that_evaluation_compares_with_the_experts_and_leaves_training_alone(trained, tmp_path):
     algo, _ = trained
     before = snapshot(algo, tmp_path)
