@@ -147,7 +147,15 @@ def play(
 
     Returns:
         Task -> its episodes' returns, undiscounted and unclipped, and lengths in steps.
+
+    Raises:
+        DistillError: Neither `num_episodes` nor `num_steps` is given, or both are.
     """
+    if (num_episodes is None) == (num_steps is None):
+        raise DistillError(
+            f"num_episodes is {num_episodes} and num_steps is {num_steps}; exactly one of them says how much "
+            "is played."
+        )
     rng = np.random.default_rng(seed)
     envs = {name: TaskEnvs(task.spec.make_vector_env(num_envs)) for name, task in tasks.items()}
 

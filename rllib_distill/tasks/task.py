@@ -102,9 +102,12 @@ class TaskSpec:
             DistillError: As in `make_env`.
         """
         with self._naming_the_task():
-            own = None if self.wrappers else make_own_vector_env(self, num_envs, num_threads)
-        if own is not None:
-            return own
+            if isinstance(self.env, str) and not self.wrappers:  # they are for single environments
+                own = make_own_vector_env(
+                    self.env, self.env_config, self.max_episode_steps, num_envs, num_threads
+                )
+                if own is not None:
+                    return own
         return SyncVectorEnv([self.make_env] * num_envs, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
 
     @property

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
@@ -123,61 +123,46 @@ def _classic_atari(spec: EnvSpec) -> str:
     )
 
 
-if TYPE_CHECKING:
-    from rllib_distill.tasks.task import TaskSpec
-
 AnyVectorEnv: TypeAlias = VectorEnv[Any, Any, Any]
 
 _MINATAR_OPTIONS = frozenset(("game", "sticky_action_prob", "difficulty_ramping", "use_minimal_action_set"))
 
 
-def make_own_vector_env(task: "TaskSpec", num_envs: int, num_threads: int) -> AnyVectorEnv | None:
-    """Makes the special vector env for a task's id.
+def make_own_vector_env(
+    env_id: str, options: Mapping[str, Any], max_episode_steps: int | None, num_envs: int, num_threads: int
+) -> AnyVectorEnv | None:
+    """Makes the special vector env for an id.
 
     Args:
-        task: The task, which must have no wrappers, since they are for single environments.
+        env_id: The id.
+        options: The task's `env_config`.
+        max_episode_steps: The task's limit in steps; None for the id's own.
         num_envs: Number of environments.
         num_threads: Number of threads that step them, for environments with own threads (ALE).
 
     Returns:
-        The vector env; None if the id has none, or none with the options in the task's `env_config`.
+        The vector env; None if the id has none, or none with these options.
 
     Raises:
         DistillError: The id or an option is unknown, or a value is not allowed.
     """
-    if not isinstance(task.env, str):
-        return None
-    make = _MAKERS.get(_namespace(task.env))
-    return make(task.env, task, num_envs, num_threads) if make else None
-
-
-def _make_atari(env_id: str, task: "TaskSpec", num_envs: int, num_threads: int) -> AnyVectorEnv:
-    options = {"num_threads": num_threads, **atari_options(env_id, task.env_config, task.max_episode_steps)}
-    return AtariVectorEnv(num_envs=num_envs, **options)
-
-
-def _make_minatar(env_id: str, task: "TaskSpec", num_envs: int, _: int) -> AnyVectorEnv | None:
-    options = {**find_env_spec(env_id).kwargs, **task.env_config}
-    if not options.keys() <= _MINATAR_OPTIONS:
-        return None
-    return MinAtarVectorEnv(num_envs=num_envs, max_episode_steps=task.max_episode_steps, **options)
-
-
-def _make_gridworld(env_id: str, task: "TaskSpec", num_envs: int, _: int) -> AnyVectorEnv | None:
-    spec = find_env_spec(env_id)
-    check_gridworld_options(spec.id, task.env_config)
-    if "render_mode" in task.env_config:
-        return None
-    steps = task.max_episode_steps or spec.max_episode_steps
-    return _gridworld(spec.id)(num_envs, **{**task.env_config, "max_episode_steps": steps})
-
-
-_MAKERS: dict[str, Callable[[str, "TaskSpec", int, int], AnyVectorEnv | None]] = {
-    "ALE": _make_atari,
-    "MinAtar": _make_minatar,
-    "rllib_distill": _make_gridworld,
-}
-"""Namespace -> function of id, task, number of environments and of threads that makes the vector env."""
+    namespace = _namespace(env_id)
+    if namespace == "ALE":
+        arguments = atari_options(env_id, options, max_episode_steps)
+        return AtariVectorEnv(num_envs=num_envs, **{"num_threads": num_threads, **arguments})
+    if namespace == "MinAtar":
+        arguments = {**find_env_spec(env_id).kwargs, **options}
+        if not arguments.keys() <= _MINATAR_OPTIONS:
+            return None
+        return MinAtarVectorEnv(num_envs=num_envs, max_episode_steps=max_episode_steps, **arguments)
+    if namespace == "rllib_distill":
+        spec = find_env_spec(env_id)
+        check_gridworld_options(spec.id, options)
+        if "render_mode" in options:
+            return None
+        steps = max_episode_steps or spec.max_episode_steps
+        return _gridworld(spec.id)(num_envs, **{**options, "max_episode_steps": steps})
+    return None
 
 
 def is_atari(env_id: object) -> bool:
