@@ -154,9 +154,10 @@ def minibatches(learner):
     return digest_of([learner.draw_minibatch() for _ in range(20)])
 
 
-def state_of(algo):
-    """Everything that a checkpoint has to bring back."""
-    return {
+def state_of(algo, *, draws=True):
+    """Everything that a checkpoint has to bring back; if it `draws`, the next minibatches, too."""
+    state = {"minibatches": from_learners(algo, minibatches)} if draws else {}
+    return state | {
         "weights": from_learners(algo, weights),
         "acting": weights(algo.env_runner),
         "optimizers": from_learners(algo, optimizers),
@@ -166,7 +167,6 @@ def state_of(algo):
         "inputs": algo.learner_inputs(),
         "owed": algo.get_state()["minibatches_owed"],
         "acted": algo.env_runner.num_env_steps_sampled_lifetime,
-        "minibatches": from_learners(algo, minibatches),
     }
 
 
