@@ -1,5 +1,5 @@
-"""The fixtures of `tests.configs`, under their names."""
+"""The fixture of `tests.configs`, under its name."""
 
-from tests.configs import actor_mimic, bank, dqn, paths
+from tests.configs import dqn
 
-__all__ = ["actor_mimic", "bank", "dqn", "paths"]
+__all__ = ["dqn"]
