@@ -1,6 +1,6 @@
 """The fixtures of `tests.configs`, under their names."""
 
-from tests.configs import actor_mimic, bank, distillation, dqn, epsilons, on_policy, online, paths, refused
+from tests.configs import actor_mimic, bank, distillation, dqn, epsilons, on_policy, online, paths
 
 __all__ = [
     "actor_mimic",
@@ -11,5 +11,4 @@ __all__ = [
     "on_policy",
     "online",
     "paths",
-    "refused",
 ]
