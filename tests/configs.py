@@ -1,13 +1,9 @@
 """Tiny tasks, their experts, and configs for them: fixtures of several folders."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 
 from rllib_distill import ActorMimicConfig, MultiTaskDQNConfig, PolicyDistillationConfig
 from rllib_distill.env_runner.actors import NetworkActor
-from rllib_distill.errors import DistillError
 from rllib_distill.experts import ExpertBank
 from rllib_distill.tasks import TaskSet
 from tests.env_runner.counting_env import NAMED_TASKS, save_random_experts
@@ -84,21 +80,6 @@ def on_policy(paths):
 def online():
     """The same with replay, and experts that learn."""
     return lambda **training: small(PolicyDistillationConfig()).experts("online").training(**training)
-
-
-@pytest.fixture
-def refused():
-    """Returns a context that expects a `DistillError` of one line with all the given parts."""
-
-    @contextmanager
-    def context(*parts: object) -> Iterator[pytest.ExceptionInfo[DistillError]]:
-        with pytest.raises(DistillError) as error:
-            yield error
-        text = str(error.value)
-        assert "\n" not in text
-        assert all(str(part) in text for part in parts), text
-
-    return context
 
 
 @pytest.fixture

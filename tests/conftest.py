@@ -1,9 +1,14 @@
 """Fixtures for all tests."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 import torch
+
+from rllib_distill.errors import DistillError
+
+pytest_plugins = ["tests.configs"]
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +25,21 @@ def ray_session() -> Iterator[None]:
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def refused() -> Callable[..., AbstractContextManager[pytest.ExceptionInfo[DistillError]]]:
+    """Returns a context that expects a `DistillError` of one line with all the given parts."""
+
+    @contextmanager
+    def context(*parts: object) -> Iterator[pytest.ExceptionInfo[DistillError]]:
+        with pytest.raises(DistillError) as error:
+            yield error
+        text = str(error.value)
+        assert "\n" not in text
+        assert all(str(part) in text for part in parts), text
+
+    return context
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,10 +4,7 @@ import pytest
 import torch
 
 from rllib_distill.env_runner import MultiTaskEnvRunner
-from tests.configs import actor_mimic, bank, dqn, epsilons, on_policy, online, paths
 from tests.env_runner.counting_env import return_of
-
-__all__ = ["actor_mimic", "bank", "dqn", "epsilons", "on_policy", "online", "paths"]
 
 
 @pytest.fixture

@@ -1,12 +1,8 @@
 """A small expert to write, break and load."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 import torch
 
-from rllib_distill.errors import DistillError
 from rllib_distill.experts import Expert, ExpertInfo
 from rllib_distill.networks import build_network
 
@@ -44,21 +40,6 @@ def saved(make_expert, tmp_path):
     path = tmp_path / "breakout.safetensors"
     make_expert().save(path)
     return path
-
-
-@pytest.fixture
-def refused():
-    """Returns a context that expects a `DistillError` of one line with all the given parts."""
-
-    @contextmanager
-    def context(*parts: object) -> Iterator[None]:
-        with pytest.raises(DistillError) as error:
-            yield
-        text = str(error.value)
-        assert "\n" not in text
-        assert all(str(part) in text for part in parts), text
-
-    return context
 
 
 @pytest.fixture

@@ -67,14 +67,6 @@ def test_a_recurrent_expert_forgets_where_an_episode_begins_and_only_there(make_
     assert not torch.isclose(label.outputs[3:, 0], fresh.outputs[:, 0], atol=1e-4).all()
 
 
-def test_labels_leave_the_weights_bit_equal(make_expert, observations):
-    expert = make_expert()
-    before = {name: tensor.clone() for name, tensor in expert.network.state_dict().items()}
-    for _ in range(3):
-        expert.label(observations)
-    assert all(torch.equal(before[name], tensor) for name, tensor in expert.network.state_dict().items())
-
-
 def test_an_expert_does_not_follow_the_network_it_was_made_from(make_expert, observations):
     info = make_expert().info
     network = build_network(info.network, info.observation_shape, info.num_actions)
@@ -118,10 +110,6 @@ def test_save_and_load_give_the_same_bits(make_expert, tmp_path, changes):
         assert torch.equal(one, other)
 
 
-def test_the_loaded_convolution_is_channels_last_again(saved):
-    assert Expert.load(saved).network.torso.conv.weight.is_contiguous(memory_format=torch.channels_last)
-
-
 def test_the_json_names_the_format_and_every_key(saved):
     values = json.loads(saved.with_suffix(".json").read_text())
     assert values["format"] == "rllib_distill.expert/1"
@@ -129,42 +117,36 @@ def test_the_json_names_the_format_and_every_key(saved):
     assert values["observation_shape"] == [10, 10, 4] and values["num_actions"] == 6
 
 
-class TestSavingFails:
-    """An expert is written whole or not at all, and what was there before stays."""
+# An expert is written whole or not at all, and what was there before stays.
 
-    @pytest.mark.parametrize("failing_write", [1, 2])
-    def test_a_full_disk_changes_nothing(self, make_expert, saved, monkeypatch, failing_write, refused):
-        before = {p.name: p.read_bytes() for p in saved.parent.iterdir()}
-        sync, calls = os.fsync, []
 
-        def sync_or_fail(file):
-            calls.append(file)
-            if len(calls) == failing_write:
-                raise OSError(28, "No space left on device")
-            sync(file)
+def test_a_disk_that_is_full_after_the_first_file_changes_nothing(make_expert, saved, monkeypatch, refused):
+    before = {p.name: p.read_bytes() for p in saved.parent.iterdir()}
+    sync, calls = os.fsync, []
 
-        monkeypatch.setattr("os.fsync", sync_or_fail)
-        with refused(saved.with_suffix(""), "No space left on device"):
-            make_expert().save(saved)
-        assert {p.name: p.read_bytes() for p in saved.parent.iterdir()} == before
+    def sync_or_fail(file):
+        calls.append(file)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        sync(file)
 
-    @pytest.mark.parametrize("taken", ["x.safetensors", "x.json"])
-    def test_a_folder_in_the_way_changes_nothing(self, make_expert, tmp_path, taken, refused):
-        (tmp_path / taken).mkdir()
-        with refused(tmp_path / taken, f"{taken} is a folder"):
-            make_expert().save(tmp_path / "x.safetensors")
-        assert [p.name for p in tmp_path.iterdir()] == [taken]
+    monkeypatch.setattr("os.fsync", sync_or_fail)
+    with refused(saved.with_suffix(""), "No space left on device"):
+        make_expert(made_by={"seed": 1}).save(saved)
+    assert {p.name: p.read_bytes() for p in saved.parent.iterdir()} == before
 
-    def test_a_file_where_the_folder_should_be(self, make_expert, tmp_path, refused):
-        (tmp_path / "file").write_text("mine")
-        with refused(tmp_path / "file" / "x.json"):
-            make_expert().save(tmp_path / "file" / "x.safetensors")
-        assert (tmp_path / "file").read_text() == "mine"
 
-    def test_another_suffix(self, make_expert, tmp_path, refused):
-        with refused("x.pt", ".safetensors"):
-            make_expert().save(tmp_path / "x.pt")
-        assert list(tmp_path.iterdir()) == []
+def test_a_file_where_the_folder_should_be(make_expert, tmp_path, refused):
+    (tmp_path / "file").write_text("mine")
+    with refused(tmp_path / "file" / "x.json"):
+        make_expert().save(tmp_path / "file" / "x.safetensors")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_another_suffix(make_expert, tmp_path, refused):
+    with refused("x.pt", ".safetensors"):
+        make_expert().save(tmp_path / "x.pt")
+    assert list(tmp_path.iterdir()) == []
 
 
 # Every way an expert's files can be bad ends in one line that names the file and what is wrong with it.

@@ -131,14 +131,6 @@ def test_the_losses_expected_gradient_is_that_of_the_experts_likelihood():
     assert gradient[LEGAL].abs().min() > 1e-3 and of_losses[~LEGAL].eq(0.0).all()
 
 
-@pytest.mark.parametrize("tau", [0.0, -1.0, float("nan")])
-def test_a_temperature_that_is_not_positive_is_refused(tau):
-    with pytest.raises(DistillError, match=f"tau is {tau}.*greater than 0"):
-        expected_cross_entropy_loss(EXPERT_Q, EXPERT_Q, tau=tau)
-    with pytest.raises(DistillError, match=f"tau is {tau}.*greater than 0"):
-        expert_log_likelihood(EXPERT_Q, torch.tensor([0]), tau=tau)
-
-
 def test_shapes_that_disagree_are_both_named():
     table, row, legal = torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64), torch.ones(4, 2) > 0
     with pytest.raises(DistillError, match=r"actions has shape \(4, 1\) but expert_q has shape \(4, 3\)"):

@@ -5,7 +5,6 @@ import torch
 
 from rllib_distill.losses import (
     DISTILLATION_LOSSES,
-    DistillationLoss,
     distillation_kl_loss,
     distillation_mse_loss,
     distillation_nll_loss,
@@ -73,12 +72,3 @@ def test_the_table_tells_which_losses_take_a_temperature_and_which_compare_q_val
     }
     assert [name for name, loss in DISTILLATION_LOSSES.items() if loss.takes_tau] == ["kl"]
     assert [name for name, loss in DISTILLATION_LOSSES.items() if loss.of_q_values] == ["mse"]
-
-
-def test_a_loss_of_the_users_own_is_an_entry_as_those_of_the_table_are():
-    def with_tau(expert_q, student, *, tau=1.0, legal_actions=None):
-        return (student - expert_q / tau).square().sum(-1)
-
-    mine = DistillationLoss(with_tau)
-    assert mine.takes_tau and not mine.of_q_values
-    assert not DistillationLoss(lambda expert_q, student, *, legal_actions=None: student.sum(-1)).takes_tau

@@ -152,7 +152,7 @@ class RandomWalkers:
         return [torch.stack(table) for table in zip(*rows, strict=True)]
 
 
-def learnt_q(h: Tensor, alpha: float, beta: float, n_step: int, *, corrected: bool = True) -> Tensor:
+def learnt_q(h: Tensor, alpha: float, beta: float, n_step: int) -> Tensor:
     """Q after 120 updates, each three tenths of the way to the targets' mean in every state and action."""
     rewards, next_states = room()
     walkers, q = RandomWalkers(next_states), torch.zeros(STATES, ACTIONS, dtype=torch.float64)
@@ -163,8 +163,7 @@ def learnt_q(h: Tensor, alpha: float, beta: float, n_step: int, *, corrected: bo
             rewards[states, actions],
             torch.where(nexts == GOAL, 0.0, GAMMA).double(),
             values[nexts],
-            # With V in the place of Q the targets are plain n-step returns of the walkers' policy.
-            q[states, actions] if corrected else values[states],
+            q[states, actions],
             continues=continues,
             n_step=n_step,
         )
@@ -190,9 +189,3 @@ def test_a_random_walk_learns_what_soft_value_iteration_finds(alpha, beta, n_ste
     learnt, found = learnt_q(h, alpha, beta, n_step), iterated_q(h, alpha, beta)
     assert found[:GOAL].abs().max() > 0.5  # there is something to learn
     torch.testing.assert_close(learnt[:GOAL], found[:GOAL], rtol=0.0, atol=1e-4)
-
-
-def test_plain_n_step_returns_learn_the_walkers_values_instead__catches_uncorrected_targets():
-    h = torch.zeros(STATES, ACTIONS, dtype=torch.float64)
-    learnt, found = learnt_q(h, 0.5, 5.0, 5, corrected=False), iterated_q(h, 0.5, 5.0)
-    assert (found - learnt)[:GOAL].max() > 0.3

@@ -134,12 +134,6 @@ def test_what_is_around_it_does_not_change_its_precision():
         assert torch.equal(stacked(*given).outputs, expected)
 
 
-def test_a_network_without_values_has_none():
-    networks = build(MLP, (3,), num_values=0)
-    given = rows(networks[0], (3,))
-    assert StackedNetworks(networks)(*given).values.shape == (N, T, B, 0)
-
-
 @pytest.mark.parametrize(
     ("other", "says"),
     [

@@ -23,18 +23,6 @@ SPACES = SharedSpaces(  # tasks a and b observe 3 numbers of 4
 STEP_COLUMNS = ("actions", "rewards", "terminations", "truncations", "valid")
 
 
-@MODES
-def test_that_is_first_are_the_first_observations_of_episodes(mode):
-    world, firsts = World(mode), set()
-    for i in range(40):
-        fragment, _ = world.play(6)
-        np.testing.assert_array_equal(fragment.is_first, fragment.observations[..., 2] == 0)
-        firsts |= {tuple(fragment.is_first[0].tolist())}
-        if i == 20:
-            world.reset()
-    assert len(firsts) > 4  # episodes began in first rows, too
-
-
 # -- of fragments ------------------------------------------------------------------------------------------
 
 

@@ -1,104 +1,136 @@
-"""The layout of a minibatch of rows: whose row is where, and what it says."""
+"""Minibatches of sequences and of rows against a slow loop over what the replay buffer draws."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 
 from rllib_distill.env_runner import MultiTaskEnvRunner
-from rllib_distill.replay import Minibatches, ReplayBuffer
+from rllib_distill.replay import Minibatches, OneTaskAtATime, ReplayBuffer, Sequences
+from tests.replay.test_batch import SPACES, finals_of
+from tests.replay.worlds import NEXT_STEP, SAME_STEP, World
 
-COMMON = {"short": [3, 0], "long": [0, 1, 2, 3]}  # "fn" and "nudf" in n, u, d, f
-SIZES = {"short": 3, "long": 5}
-N = 50
-COLUMNS = (
-    "observations",
-    "next_observations",
-    "actions",
-    "rewards",
-    "terminations",
-    "expert_outputs",
-    "expert_features",
+ASKED = ("observations", "rewards", "expert_outputs", "expert_features", "behaviour_log_probs")
+OF_ROWS = ("next_observations", "actions", "terminations")
+OF_SEQUENCES = ("actions", "terminations", "truncations", "valid")  # come without being asked for
+FEATURES = {"a": 2, "b": 6}
+LENGTH, SIZE = 5, 4
+STACKED = replace(  # as many frames as b stacks; a stacks fewer
+    SPACES, observation_space=Box(0, 255, (3, 4), np.uint8), channels={"a": 2, "b": 4}
 )
 
 
-@pytest.fixture(scope="module")
-def fragments(actor_mimic):
-    config = actor_mimic(beta=0.1, epsilon=0.5)
-    config.validate()
-    return MultiTaskEnvRunner(config=config, worker_index=0).sample(num_timesteps=600)
+def filled(mode=SAME_STEP, *, frame_stack=None, tasks="ab", fragments=12, seed=3):
+    """A replay buffer of two tasks and two env runners, with gaps and all labels."""
+    replay, rng = ReplayBuffer(tasks, capacity=400, num_env_runners=2, seed=seed), np.random.default_rng(0)
+    for task in tasks:
+        for runner in range(2):
+            stack = (frame_stack or {}).get(task, 1)
+            world = World(
+                mode, task=task, env_runner_index=runner, seed=ord(task), state_size=2, frame_stack=stack
+            )
+            for i in range(fragments):
+                fragment, _ = world.play(3)
+                fragment.columns = {
+                    "expert_outputs": rng.normal(size=(3, 3, 5)).astype(np.float32),
+                    "expert_features": rng.normal(size=(3, 3, FEATURES[task])).astype(np.float32),
+                    "behaviour_log_probs": rng.normal(size=(3, 3)).astype(np.float32),
+                }
+                replay.add(fragment)
+                if i % 5 == 4:
+                    world.play(2)  # another learner got it
+    return replay
 
 
-@pytest.fixture
-def minibatches(actor_mimic, fragments):
-    replay = ReplayBuffer(SIZES, capacity=1000, seed=0)
-    for fragment in fragments:
-        replay.add(fragment)
-    return Minibatches(replay, actor_mimic().module_spaces("student"), SIZES, N, COLUMNS, "cpu")
+def slowly(replay, spaces, tasks, sequences):
+    """One draw of each task, element by element: name -> task -> array, and (task, t, i) -> final."""
+    made, finals = {}, {}
+    for n, task in enumerate(tasks):
+        if sequences is None:
+            rows, of_task = replay.sample_rows(task, SIZE, ASKED + OF_ROWS), {}
+            drawn = {name: values[None] for name, values in rows.items()}
+        else:
+            drawn, of_task = replay.sample_sequences(task, SIZE, LENGTH, ASKED + OF_SEQUENCES)
+        finals |= {(n, t, i): padded(observation, spaces) for (t, i), observation in of_task.items()}
+        for name, values in drawn.items():
+            of_name = made.setdefault(name, {}).setdefault(task, [])
+            if name == "state":
+                of_name += values.tolist()
+                continue
+            for t in range(len(values)):
+                of_name.append([laid_out(name, task, values[t, i], spaces) for i in range(SIZE)])
+    return made, finals
 
 
-def test_that_every_task_has_its_rows_where_they_belong_and_padding_is_zero(minibatches, fragments):
-    identities = {f.task: set(f.observations[..., 0].flat) for f in fragments}
-    assert not identities["short"] & identities["long"]
-    for _ in range(3):  # the arrays are written again
+def laid_out(name, task, value, spaces):
+    if name in ("observations", "next_observations"):
+        return padded(value, spaces)
+    if name == "actions":
+        return int(spaces.common_actions[task][value])
+    if name == "expert_outputs":
+        outputs = [0.0] * spaces.num_actions
+        for own, common in enumerate(spaces.common_actions[task]):
+            outputs[common] = float(value[own])
+        return outputs
+    return value.tolist()
+
+
+def padded(observation, spaces):
+    whole = np.zeros(spaces.observation_space.shape, observation.dtype)
+    whole[..., : observation.shape[-1]] = observation
+    return whole.tolist()
+
+
+@pytest.mark.parametrize(
+    ("mode", "frame_stack", "spaces"),
+    [(SAME_STEP, None, SPACES), (NEXT_STEP, None, SPACES), (SAME_STEP, {"a": 2, "b": 4}, STACKED)],
+    ids=["same step", "next step", "stacked"],
+)
+@pytest.mark.parametrize("tasks", ["ab", "ba", "b"])
+@pytest.mark.parametrize("sequences", [Sequences(LENGTH, 2), None], ids=["sequences", "rows"])
+def test_that_a_minibatch_is_what_a_slow_loop_makes_of_the_draws(mode, frame_stack, spaces, tasks, sequences):
+    fast, slow = (filled(mode, frame_stack=frame_stack) for _ in range(2))
+    tasks, length = tuple(tasks), 1 if sequences is None else LENGTH
+    names = ASKED + (OF_ROWS if sequences is None else ())
+    minibatches = Minibatches(fast, spaces, tasks, SIZE, names, "cpu", sequences=sequences)
+    num_finals = 0
+    for _ in range(8):  # the arrays are written again
         batch = minibatches.draw()
-        assert batch.tasks == ("short", "long") and batch.shape == (2, 1, N)
-        for values in (batch.observations, batch.columns["next_observations"]):
-            assert values.shape == (2, 1, N, 5)
-            for task, (observations,) in zip(SIZES, values, strict=True):
-                assert set(observations[:, 0].tolist()) <= identities[task]
-                assert (observations[:, SIZES[task] :] == 0).all()
-
-
-def test_that_labels_are_at_the_common_actions_and_belong_to_the_rows_observation(minibatches, bank):
-    batch = minibatches.draw()
-    columns = batch.columns["expert_outputs"], batch.columns["expert_features"]
-    labels = zip(SIZES, batch.observations, *columns, strict=True)
-    for task, observations, outputs, features in labels:
-        expected = bank.label(task, observations[..., : SIZES[task]].numpy())
-        illegal = [a for a in range(4) if a not in COMMON[task]]
-        np.testing.assert_allclose(outputs[..., COMMON[task]], expected.outputs, rtol=1e-5)
-        assert (outputs[..., illegal] == 0).all()
-        np.testing.assert_allclose(features, expected.features, rtol=1e-5, atol=1e-4)
-        assert features.shape == (1, N, bank[task].network.feature_size)
-    legal = batch.legal_actions
-    assert legal.dtype == torch.bool and legal.shape == (2, 1, 1, 4)
-    assert legal[0].flatten().tolist() == [True, False, False, True]
-    assert legal[1].all()
-
-
-def test_that_actions_rewards_and_ends_belong_to_their_row(minibatches, fragments):
-    batch = minibatches.draw()
-    steps = {
-        (int(identity), int(episode), int(step)): (
-            f.task,
-            f.actions[t, b],
-            f.rewards[t, b],
-            f.terminations[t, b],
-        )
-        for f in fragments
-        for t, b in zip(*np.nonzero(f.valid), strict=True)
-        for identity, episode, step in [f.observations[t, b, :3]]
-    }
-    for n, own in enumerate(SIZES):
-        for i in range(N):
-            observation = batch.observations[n, 0, i]
-            row = {name: values[n][0, i] for name, values in batch.columns.items()}
-            task, action, reward, terminated = steps[tuple(map(int, observation[:3]))]
-            assert task == own
-            assert row["actions"] == COMMON[task][action]
-            assert row["rewards"] == reward
-            assert row["terminations"] == terminated
-            assert row["next_observations"][2] == observation[2] + 1
-    assert batch.columns["actions"].dtype == torch.int64
+        expected, finals = slowly(slow, spaces, tasks, sequences)
+        assert batch.tasks == tasks and batch.shape == (len(tasks), length, SIZE)
+        assert batch.num_rows == len(tasks) * length * SIZE
+        made = {**batch.columns, "observations": batch.observations}
+        if sequences is None:
+            assert batch.state is batch.is_first is batch.final is batch.counts is None
+        else:
+            assert batch.burn_in == 2 and batch.state.dtype == torch.float32
+            made |= {"is_first": batch.is_first, "state": batch.state}
+            counted = batch.columns["valid"].clone()
+            counted[:, :2] = False
+            assert torch.equal(batch.counts, counted)
+        assert made.keys() == expected.keys()
+        for n, task in enumerate(tasks):
+            for name, values in made.items():
+                assert values[n].tolist() == expected[name][task], name
+            assert batch.legal_actions[n, 0, 0].tolist() == spaces.legal_actions[task].tolist()
+        assert finals_of(batch) == finals
+        num_finals += len(finals)
+    assert batch.observations.dtype == torch.uint8 and batch.columns["actions"].dtype == torch.int64
     assert batch.columns["rewards"].dtype == torch.float32
     assert batch.columns["terminations"].dtype == torch.bool
+    assert (num_finals > 0) == (mode == SAME_STEP and sequences is not None)
 
 
-def test_that_no_mask_is_needed_where_all_actions_are_legal(dqn, fragments):
-    replay = ReplayBuffer(SIZES, capacity=1000, seed=0)
-    replay.add(fragments[1])
-    one = Minibatches(replay, dqn().module_spaces("long"), ["long"], N, ("observations",), "cpu")
-    assert one.draw().legal_actions is None
+def test_that_a_minibatch_of_one_task_is_of_either():
+    replay = filled()
+    of_task = {
+        task: Minibatches(replay, SPACES, task, SIZE, ("observations",), "cpu", sequences=Sequences(LENGTH))
+        for task in "ab"
+    }
+    tasks = [batch.tasks for batch in (OneTaskAtATime(replay, of_task).draw() for _ in range(40))]
+    assert set(tasks) == {("a",), ("b",)} and 8 < tasks.count(("a",)) < 32
 
 
 def test_that_stacked_frames_stay_frame_by_frame_in_memory_and_in_their_rows(dqn):

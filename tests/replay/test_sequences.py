@@ -6,7 +6,7 @@ from math import ceil
 import numpy as np
 import pytest
 
-from rllib_distill.replay import Fragment, ReplayBuffer
+from rllib_distill.replay import ReplayBuffer
 from tests.replay.worlds import (
     NEXT_STEP,
     SAME_STEP,
@@ -207,28 +207,3 @@ def test_that_labels_of_any_shape_go_along():
         np.testing.assert_array_equal(
             drawn["expert_features"][:, i], fragment.columns["expert_features"][:, b]
         )
-
-
-def test_that_stacked_frames_are_stored_once_and_drawn_stacked():
-    rng = np.random.default_rng(0)
-    replay = ReplayBuffer(["a"], capacity=100, seed=0)
-    fragment = Fragment.empty("a", 0, 0, 5, np.zeros((B, 1, 4), np.uint8), frame_stack=4)
-    fragment.frames[:] = rng.integers(1, 255, fragment.frames.shape)
-    fragment.steps_since_reset[:] = rng.integers(0, 4, fragment.steps_since_reset.shape)
-    fragment.actions[:], fragment.rewards[:] = 0, np.arange(B)
-    fragment.terminations[:] = fragment.truncations[:] = False
-    replay.add(fragment)
-    drawn, _ = replay.sample_sequences("a", 20, 5, ["observations", "rewards"])
-    for i in range(20):
-        env = int(drawn["rewards"][0, i])
-        np.testing.assert_array_equal(drawn["observations"][:, i], fragment.observations[:, env])
-
-
-def test_that_seeds_decide_what_is_drawn():
-    drawn = []
-    for seed in (1, 1, 2):
-        replay, world = ReplayBuffer(["a"], capacity=300, seed=seed), World(task="a")
-        for _ in range(8):
-            replay.add(world.play(5)[0])
-        drawn.append(replay.sample_sequences("a", 10, 5, ["rewards"])[0]["rewards"])
-    assert (drawn[0] == drawn[1]).all() and (drawn[0] != drawn[2]).any()

@@ -99,9 +99,7 @@ def test_that_rows_are_in_the_order_of_their_values_which_may_lie_deep(read):
 
 def test_that_runs_that_cannot_be_told_apart_are_refused(read):
     runs = read(a=run({"pong": (1, 2, 2)}, loss="kl"), b=run({"pong": (1, 2, 1)}, loss="kl"))
-    with pytest.raises(
-        DistillError, match=r"a\.json and b\.json have the same seed \(0\) and task \('pong'\)"
-    ):
+    with pytest.raises(DistillError, match=r"a\.json and b\.json have the same seed \(0\) and task \('pong'"):
         share_table(runs, ["loss"])
 
 
@@ -117,15 +115,8 @@ def test_that_stability_is_the_deviation_over_the_second_half(read):
     )
     (_, pong, total), _ = cells(stability_table(runs))
     student, teacher = math.sqrt(2 / 3), math.sqrt(6)  # of 1, 3, 2 and of 4, 10, 7; 0 in the other run
-    assert pong == [
-        "pong",
-        f"{student / 2:.2f}",
-        f"{teacher / 2:.2f}",
-        f"{student / teacher:.3f}",
-        "10.00",
-        "11.00",
-        "0, 1",
-    ]
+    deviations = [f"{student / 2:.2f}", f"{teacher / 2:.2f}", f"{student / teacher:.3f}"]
+    assert pong == ["pong", *deviations, "10.00", "11.00", "0, 1"]
     assert total[3] == pong[3]
 
 
@@ -141,15 +132,9 @@ def test_that_numbers_are_readable():
     assert settings == ["kl", "0.5", "true", "[[0, 1.0]]", '{"type": "mlp"}', "-"]
 
 
-def rows_of(markdown):
-    table, _, note = markdown.partition("\n\n")
-    header, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines())
-    return header, rows, note
-
-
 def test_that_rows_have_areas_and_final_returns_over_seeds_the_largest_first(table):
     """Over the first 100 steps, where the shortest run ends; both tasks count alike."""
-    header, rows, note = rows_of(
+    (header, *rows), note = cells(
         table(
             low=distral("a3c", [0, 100], a=[0, 2], b=[0, 0]),  # the mean over tasks goes from 0 to 1
             x=distral("kl_2col", [0, 100], a=[1, 1], b=[1, 3]),  # from 1 to 2
@@ -167,7 +152,7 @@ def test_that_rows_have_areas_and_final_returns_over_seeds_the_largest_first(tab
 
 def test_that_areas_begin_where_one_says(table):
     content = distral("a3c", [0, 100, 200], a=[-1000, 0, 2])
-    _, ((_, area, final, *_),), note = rows_of(
+    (_, (_, area, final, *_)), note = cells(
         table(x=content, options=CurveOptions(from_env_steps=100)).to_markdown()
     )
     assert (area, final) == ("1.000", "1.900")  # of 100 to 200, and of 190 to 200
@@ -176,7 +161,7 @@ def test_that_areas_begin_where_one_says(table):
 
 def test_that_a_task_whose_first_episode_ends_late_has_its_first_return_before(table):
     content = distral("a3c", [0, 50, 100], a=[1, 1, 1], b=[None, 2, 4])
-    _, ((_, area, *_),), _ = rows_of(table(x=content).to_markdown())
+    (_, (_, area, *_)), _ = cells(table(x=content).to_markdown())
     assert area == "1.750"  # (1 + (2 + 3) / 2) / 2
 
 
@@ -187,7 +172,7 @@ def test_that_env_steps_until_a_threshold_are_the_median_of_the_seeds(table):
     never = {
         f"y{seed}": distral("a3c", steps, seed=seed, a=rise[0] if seed else [0.0] * 10) for seed in (0, 1)
     }
-    header, rows, note = rows_of(table(**runs, **never, options=CurveOptions(threshold=1.0)).to_markdown())
+    (header, *rows), note = cells(table(**runs, **never, options=CurveOptions(threshold=1.0)).to_markdown())
     assert header[3] == "env steps to 1" and "Env steps to 1: until" in note
     assert [row[3] for row in rows] == ["700", "-"]
 
@@ -200,12 +185,10 @@ def test_that_of_some_settings_only_the_best_values_are_shown(table):
     for name, content in runs.items():
         content["config"]["beta"] = int(name[-1])
     curves = table(("variant", "beta"), CurveOptions(best_of=("beta",)), **runs)
-    header, rows, note = rows_of(curves.to_markdown())
+    (header, *rows), note = cells(curves.to_markdown())
     assert header[3] == "areas of all settings"
-    assert [(row[0], row[3]) for row in rows] == [
-        ("kl_2col, 2", "4.000 to 5.000"),
-        ("a3c, 1", "1.000 to 3.000"),
-    ]
+    shown = [(row[0], row[3]) for row in rows]
+    assert shown == [("kl_2col, 2", "4.000 to 5.000"), ("a3c, 1", "1.000 to 3.000")]
     assert "Of the values of beta, the best by area are shown, out of up to 2" in note
     for best_of, match in ((("lr",), "'lr', which rows has not"), (("beta", "variant"), "all of rows")):
         with pytest.raises(DistillError, match=match):
@@ -214,15 +197,12 @@ def test_that_of_some_settings_only_the_best_values_are_shown(table):
 
 def test_that_decimals_fit_the_largest_area(table):
     runs = {"x": distral("a3c", [0, 10], a=[350, 351]), "y": distral("kl_2col", [0, 10], a=[2, 2])}
-    _, rows, _ = rows_of(table(**runs).to_markdown())
+    (_, *rows), _ = cells(table(**runs).to_markdown())
     assert [row[1] for row in rows] == ["350.5", "2.0"]
 
 
 WRONG_RUNS = {
-    "no curve": (
-        {"x": run({"a": (0, 1)}, variant="kl_2col")},
-        "x.json has no training_curve: .*rllib evaluate",
-    ),
+    "no curve": ({"x": run({"a": (0, 1)}, variant="a3c")}, "x.json has no training_curve: .*rllib evaluate"),
     "an empty curve": ({"x": distral("kl_2col", [], a=[])}, "x.json has no training_curve"),
     "a task without a return": (
         {"x": distral("kl_2col", [0, 10], a=[1, 1], b=[None, None])},

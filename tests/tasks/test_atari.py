@@ -1,6 +1,6 @@
 """AtariVectorEnv and AtariEnv against `slow_atari`, an independent oracle, and what else they promise."""
 
-import sys
+import math
 from collections import Counter
 
 import gymnasium as gym
@@ -12,11 +12,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from rllib_distill.env_runner.task_envs import TaskEnvs
 from rllib_distill.errors import DistillError
 from rllib_distill.tasks import TaskSet, TaskSpec
-from rllib_distill.tasks.multi_task_env import MultiTaskEnv
 
 pytest.importorskip("ale_py")
 
 from rllib_distill.tasks.atari import AtariEnv, AtariVectorEnv
+from tests.tasks.playing import assert_same, play, random_actions
 from tests.tasks.slow_atari import SlowAtari
 
 MINIMAL = {
@@ -28,21 +28,6 @@ FULL = (
     "NOOP FIRE UP RIGHT LEFT DOWN UPRIGHT UPLEFT DOWNRIGHT DOWNLEFT UPFIRE RIGHTFIRE LEFTFIRE DOWNFIRE "
     "UPRIGHTFIRE UPLEFTFIRE DOWNRIGHTFIRE DOWNLEFTFIRE"
 )
-
-
-def play(env, steps, seed=0):
-    """The first observations, then what each step with random actions returned, `(B, ...)` each."""
-    rng = np.random.default_rng(seed)
-    played = [(env.reset(seed=seed)[0],)]
-    for _ in range(steps):
-        played.append(env.step(rng.integers(env.single_action_space.n, size=env.num_envs)))
-    return played
-
-
-def assert_same(played, other):
-    for step, same in zip(played, other, strict=True):
-        for array, equal in zip(step[:4], same[:4], strict=True):
-            np.testing.assert_array_equal(array, equal)
 
 
 def compare_with_oracle(game, steps, seed=0, num_envs=2, **options):
@@ -102,12 +87,8 @@ def test_options_are_the_oracles_over_ends_of_games(steps, options):
 
 @pytest.mark.parametrize("name", MINIMAL)
 def test_a_task_has_the_papers_spaces_and_ales_names_of_the_actions(name):
-    tasks = TaskSet.from_config(
-        {
-            "minimal": f"ALE/{name}-v5",
-            "full": {"env": f"ALE/{name}-v5", "env_config": {"full_action_space": True}},
-        }
-    )
+    full = {"env": f"ALE/{name}-v5", "env_config": {"full_action_space": True}}
+    tasks = TaskSet.from_config({"minimal": f"ALE/{name}-v5", "full": full})
     assert tasks["minimal"].action_meanings == tuple(MINIMAL[name].split())
     assert tasks["full"].action_meanings == tuple(FULL.split())
     for task in tasks.values():
@@ -120,22 +101,10 @@ def test_a_task_has_the_papers_spaces_and_ales_names_of_the_actions(name):
         assert env.reset(seed=0)[0] in env.observation_space
 
 
-def test_copy_i_is_seeded_with_seed_plus_i_whatever_the_threads():
-    env = AtariVectorEnv("breakout", 2, frame_skip=30, num_threads=2)
-    together = play(env, 25, seed=7)
-    assert_same(together, play(env, 25, seed=7))
-    assert_same(together, play(AtariVectorEnv("breakout", 2, frame_skip=30, num_threads=1), 25, seed=7))
-    assert any((step[0][0] != step[0][1]).any() for step in together)
-
-    alone, rng = AtariVectorEnv("breakout", 1, frame_skip=30), np.random.default_rng(7)
-    np.testing.assert_array_equal(alone.reset(seed=np.int64(8))[0][0], together[0][0][1])
-    for step in together[1:]:
-        np.testing.assert_array_equal(alone.step(rng.integers(4, size=2)[1:])[0][0], step[0][1])
-
-    by_int = env.reset(seed=7)[1]["episode_frame_number"]
-    np.testing.assert_array_equal(env.reset(seed=[7, 8])[1]["episode_frame_number"], by_int)
-    with pytest.raises(DistillError, match=r"got 1 seeds for 2 games"):
-        env.reset(seed=[7])
+def test_games_do_not_depend_on_the_number_of_threads():
+    two, one = (AtariVectorEnv("breakout", 2, frame_skip=30, num_threads=n) for n in (2, 1))
+    actions = random_actions(one, 25)
+    assert_same(play(two, actions), play(one, actions))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**40])
@@ -146,8 +115,10 @@ def test_any_whole_number_is_a_seed(seed):
 
 
 def test_sticky_actions_change_the_games_and_are_seeded_too():
-    plain = play(AtariVectorEnv("pong", 1), 30)
-    sticky, again = (play(AtariVectorEnv("pong", 1, repeat_action_probability=0.25), 30) for _ in range(2))
+    actions = random_actions(AtariVectorEnv("pong", 1), 30)
+    plain, sticky, again = (
+        play(AtariVectorEnv("pong", 1, repeat_action_probability=p), actions) for p in (0.0, 0.25, 0.25)
+    )
     assert_same(sticky, again)
     np.testing.assert_array_equal(plain[0][0], sticky[0][0])
     assert any((a[0] != b[0]).any() for a, b in zip(plain, sticky, strict=True))
@@ -201,7 +172,7 @@ def test_long_episodes_are_truncated_not_terminated(settings, length):
             config[key] = config["env_config"].pop(key)
     env = TaskSpec.from_config("freeway", config).make_vector_env(2)
     assert isinstance(env, SyncVectorEnv) == ("wrappers" in settings)
-    played = play(env, length)[1:]
+    played = play(env, random_actions(env, length))[1:]
     assert [step[3].all() for step in played] == [False] * (length - 1) + [True]
     assert not any(step[2].any() or step[4].get("training_terminations", step[2]).any() for step in played)
 
@@ -225,21 +196,6 @@ def test_one_game_is_as_in_the_vector_env_and_ends_with_its_own_last_observation
 
 def test_passes_gymnasiums_env_checker():
     check_env(AtariEnv("pong"), skip_render_check=True)
-
-
-def test_two_games_in_the_multi_agent_env():
-    games = {"breakout": "ALE/Breakout-v5", "pong": {"env": "ALE/Pong-v5", "max_episode_steps": 5}}
-    env = MultiTaskEnv({"tasks": games})
-    played = set()
-    for episode in range(6):
-        observations, _ = env.reset(seed=0 if episode == 0 else None)
-        (task,) = env.agents
-        for _ in range(5):
-            observations, _, terminated, truncated, _ = env.step({task: 1})
-            assert observations[task] in env.observation_spaces[task]
-        assert truncated["__all__"] == (task == "pong") and not terminated["__all__"]
-        played.add(task)
-    assert played == set(games)
 
 
 class EndsAfterThreeSteps(gym.Wrapper):
@@ -273,35 +229,19 @@ def test_that_learners_see_the_rewards_and_ends_that_a_wrapper_makes():
         ("ALE/pong", {}, r"unknown environment id 'ALE/pong'.*'ALE/Pong-v5'"),
         ("ALE/Pong-v5", {"frameskip": 2}, r"unknown Atari option 'frameskip'\. Did you mean 'frame_skip'\?"),
         ("ALE/Pong-v5", {"game": "pong"}, r"unknown Atari option 'game'.*Known: .*noop_max"),
-        (
-            "ALE/Pong-v5",
-            {"frame_skip": 0},
-            r"frame_skip is 0; it must be an integer >= 1 and <= 1000",
-        ),
+        ("ALE/Pong-v5", {"frame_skip": 0}, r"frame_skip is 0; it must be an integer >= 1 and <= 1000"),
         ("ALE/Pong-v5", {"frame_skip": 2.5}, r"option frame_skip is 2\.5 \(float\); it must be an integer"),
         ("ALE/Pong-v5", {"frame_stack": True}, r"option frame_stack is True \(bool\); it must be an integer"),
         ("ALE/Pong-v5", {"noop_max": -1}, r"noop_max is -1; it must be an integer >= 0 and <= 10000"),
         ("ALE/Pong-v5", {"screen_size": 4}, r"screen_size is 4; it must be an integer >= 8 and <= 1000"),
         ("ALE/Pong-v5", {"frame_stack": 200}, r"frame_stack is 200; it must be an integer >= 1 and <= 64"),
-        (
-            "ALE/Pong-v5",
-            {"max_num_frames_per_episode": 10**10},
-            r"must be an integer >= 1 and <= 2147483647",
-        ),
+        ("ALE/Pong-v5", {"max_num_frames_per_episode": 10**10}, r"must be an integer >= 1 and <= 2147483647"),
         ("PongNoFrameskip-v4", {}, r"'PongNoFrameskip-v4' .* write 'ALE/Pong-v5'"),
         ("SpaceInvaders-v4", {}, r"'SpaceInvaders-v4' .* write 'ALE/SpaceInvaders-v5'"),
         ("ALE/Pong-v5", {"reward_clipping": 1}, r"option reward_clipping is 1; it must be true or false"),
         ("ALE/Pong-v5", {"repeat_action_probability": 25}, r"is 25; it must be a number >= 0 and < 1"),
-        (
-            "ALE/Pong-v5",
-            {"repeat_action_probability": "0"},
-            r"is '0' \(str\); it must be a number >= 0 and < 1",
-        ),
-        (
-            "ALE/Pong-v5",
-            {"repeat_action_probability": float("nan")},
-            r"is nan \(float\); it must be a number",
-        ),
+        ("ALE/Pong-v5", {"repeat_action_probability": "0"}, r"is '0' \(str\); it must be a number >= 0"),
+        ("ALE/Pong-v5", {"repeat_action_probability": math.nan}, r"is nan \(float\); it must be a number"),
     ],
 )
 @pytest.mark.parametrize("make", [TaskSpec.make_env, lambda task: task.make_vector_env(2)])
@@ -309,15 +249,6 @@ def test_bad_options_are_refused_in_one_line(make, env, env_config, message):
     with pytest.raises(DistillError, match=message) as error:
         make(TaskSpec.from_config("task", {"env": env, "env_config": env_config}))
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("make", [TaskSpec.make_env, lambda task: task.make_vector_env(2)])
-def test_without_ale_the_message_says_what_to_install(monkeypatch, make):
-    monkeypatch.setitem(sys.modules, "ale_py", None)  # makes its import fail
-    monkeypatch.setattr(gym.envs.registration, "registry", {})
-    monkeypatch.setattr(gym, "registry", {})
-    with pytest.raises(DistillError, match=r"pip install 'rllib-distill\[atari\]'"):
-        make(TaskSpec.from_config("task", "ALE/Breakout-v5"))
 
 
 @pytest.mark.parametrize("actions", [[0, 6], [-1, 0]])
