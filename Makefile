@@ -9,7 +9,7 @@ quickstart: $(INSTALLED)
 	$(BIN)/rllib train file tuned_examples/actor_mimic/minatar.yaml
 
 test: lint
-	$(BIN)/pytest -q -n 2 --dist worksteal
+	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -38,3 +38,9 @@ def refused() -> Callable[..., AbstractContextManager[pytest.ExceptionInfo[Disti
         assert all(str(part) in text for part in parts), text
 
     return context
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the files that use Ray: they take long, and at the end one worker would wait for them."""
+    with_ray = {item.path for item in items if "ray_session" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in with_ray)

@@ -34,14 +34,10 @@ def unit_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported_modules(path: Path, *, with_type_checking: bool = True) -> Iterator[str]:
+def imported_modules(path: Path) -> Iterator[str]:
     """Full names of what a file imports anywhere in it, functions included."""
     here = ["rllib_distill", *path.relative_to(PACKAGE).with_suffix("").parts]
     tree = ast.parse(path.read_text())
-    if not with_type_checking:
-        tree.body = [
-            node for node in tree.body if not (isinstance(node, ast.If) and "TYPE" in ast.dump(node.test))
-        ]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
@@ -83,7 +79,7 @@ def test_that_no_files_import_each_other_in_circles_functions_included():
         names[".".join(parts[:-1] if path.stem == "__init__" else parts)] = path
     imports = {name: set() for name in names}
     for name, path in names.items():
-        for imported in imported_modules(path, with_type_checking=False):
+        for imported in imported_modules(path):
             module = imported if imported in names else imported.rpartition(".")[0]
             if module in names and module != name:
                 imports[name].add(module)

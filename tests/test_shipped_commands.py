@@ -15,11 +15,11 @@ from tests.env_runner.counting_env import save_random_experts
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 ROOT = Path(__file__).parents[1]
-EXPERIMENTS = [
-    (path, name)
-    for path in sorted(ROOT.glob("tuned_examples/*/*.yaml"))
-    for name in read_experiment_file(path)
-]
+EXPERIMENTS = {}  # of those with one task in a file, which differ in that, the first
+for path in sorted(ROOT.glob("tuned_examples/*/*.yaml")):
+    for name, spec in read_experiment_file(path).items():
+        several = name if len(spec["config"]["tasks"]) > 1 else "one task"
+        EXPERIMENTS.setdefault(f"{path.parent.name}/{path.stem}/{several}", Experiment.from_spec(name, spec))
 README = (ROOT / "README.md").read_text()
 
 
@@ -35,6 +35,7 @@ def quick(config: dict[str, Any]) -> dict[str, Any]:
         small |= {"replay_capacity": 2_000, "num_steps_sampled_before_learning_starts": 20}
     if "ALE/" in str(config["tasks"]):
         small |= {"num_envs_per_task": 2, "rollout_fragment_length": 4}
+        small["train_batch_size_per_learner"] = len(config["tasks"])
     for key in ("min_sample_timesteps_per_iteration", "evaluation_duration", "evaluation_duration_unit"):
         config.pop(key, None)
     return {**config, **small}
@@ -47,13 +48,8 @@ def write_missing_experts(config: dict[str, Any], folder: Path) -> None:
         config["experts"] = save_random_experts(folder, config["tasks"])
 
 
-@pytest.mark.parametrize(
-    ("path", "name"),
-    EXPERIMENTS,
-    ids=[f"{path.parent.name}/{path.stem}/{name}" for path, name in EXPERIMENTS],
-)
-def test_that_a_tuned_example_learns(path, name, tmp_path):
-    experiment = Experiment.from_spec(name, read_experiment_file(path)[name])
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
+def test_that_a_tuned_example_learns(experiment, tmp_path):
     config = quick(next(iter(grid_points(experiment.config))))
     write_missing_experts(config, tmp_path)
     algo = experiment.algorithm.get_default_config().update_from_dict(config).build_algo()

@@ -1,4 +1,4 @@
-"""The program `rllib` (Ray dropped its own in 2.42), also installed as `rllib-distill`."""
+"""The program `rllib`, also installed as `rllib-distill`; Ray has had none of its own since 2.42."""
 
 from rllib_distill.cli.app import main
 

@@ -1,4 +1,4 @@
-"""The program's commands and flags; each imports what it does when it runs, so `--help` answers at once."""
+"""The program's commands and flags. A command imports its code when it runs, so that `--help` is fast."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import typer
 from rllib_distill.cli.ray_session import quiet_ray
 from rllib_distill.errors import DistillError
 
-# Flags of RLlib's own program that make no sense any more: each is refused with a reason, none ignored.
+# Flags of RLlib's former program that no longer apply: each is refused with a hint on what to use instead.
 OLD_FLAGS = {
     "--framework": "torch is the only framework: leave it out.",
     "--trace": "there is no TensorFlow eager tracing any more: leave it out.",
@@ -34,24 +34,24 @@ OLD_FLAGS = {
 }
 
 app = typer.Typer(name="rllib", add_completion=False, pretty_exceptions_enable=False)
-# click's UsageError, of whichever click typer brings
+# The UsageError of click; it is found through typer, which may have its own copy of click.
 _FlagError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def main() -> None:
-    """Runs the program and exits: 0 done, 1 a trial failed, 2 a mistake in the input, 130 interrupted."""
-    sys.path.insert(0, os.getcwd())  # the user's own code, as with `python -m`
+    """Runs the program and exits: 0 on success, 1 if a trial failed, 2 for a wrong input, 130 on Ctrl-C."""
+    sys.path.insert(0, os.getcwd())  # finds the user's own modules, as `python -m` does
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs the program; a user's mistake becomes one line on stderr.
+    """Runs the program; a mistake in the input is reported in one line on stderr.
 
     Args:
-        arguments: What follows the program's name.
+        arguments: The arguments that follow the program's name on the command line.
 
     Returns:
-        The exit code.
+        The exit code, as in `main`.
     """
     try:
         _refuse_old_flags(arguments)
@@ -68,7 +68,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _refuse_old_flags(arguments: Sequence[str]) -> None:
-    """Raises DistillError at the first flag that is no longer there, with what to do instead."""
+    """Raises DistillError at the first flag that no longer exists, and says what to use instead."""
     for argument in arguments:
         flag = argument.partition("=")[0].replace("--no-", "--")
         if flag in OLD_FLAGS:
@@ -109,7 +109,7 @@ def train(
     experiment_name: Annotated[
         str | None,
         _flag(
-            "-n", "--experiment-name", help="Which one of the file; without a file, its name.", panel=_WHAT
+            "-n", "--experiment-name", help="Experiment to run; without a file, a name for it.", panel=_WHAT
         ),
     ] = None,
     algo: Annotated[
@@ -133,10 +133,10 @@ def train(
         str | None, _flag("-s", "--stop", help="JSON of when to stop; replaces a file's.", panel=_WITHOUT)
     ] = None,
     num_samples: Annotated[
-        int | None, _flag(help="How often to run each.", panel=_WHAT, shown="the file's, or 1", min=1)
+        int | None, _flag(help="Trials per configuration.", panel=_WHAT, shown="the file's, or 1", min=1)
     ] = None,
     scheduler: Annotated[str, _flag(help="Tune's trial scheduler.", panel=_WHAT, shown="FIFO")] = "FIFO",
-    scheduler_config: Annotated[str, _flag(help="JSON of its options.", panel=_WHAT)] = "{}",
+    scheduler_config: Annotated[str, _flag(help="JSON of the scheduler's options.", panel=_WHAT)] = "{}",
     storage_path: Annotated[
         str | None, _flag(help="Folder for results.", panel=_RESULTS, shown="the file's, or ./results")
     ] = None,
@@ -146,21 +146,22 @@ def train(
     checkpoint_at_end: Annotated[
         bool | None,
         _flag(
-            "--checkpoint-at-end/--no-checkpoint-at-end", help="And at the end.", panel=_RESULTS, shown="yes"
+            "--checkpoint-at-end/--no-checkpoint-at-end",
+            help="Save one at the end.",
+            panel=_RESULTS,
+            shown="yes",
         ),
     ] = None,
     keep_checkpoints_num: Annotated[
-        int | None, _flag(help="How many to keep.", panel=_RESULTS, min=1)
+        int | None, _flag(help="Checkpoints to keep.", panel=_RESULTS, min=1)
     ] = None,
     checkpoint_score_attr: Annotated[
-        str | None, _flag(help="Result by which the best are kept.", panel=_RESULTS)
+        str | None, _flag(help="Key of the result that ranks checkpoints.", panel=_RESULTS)
     ] = None,
     restore: Annotated[str | None, _flag(help="Checkpoint to start from.", panel=_RESULTS)] = None,
-    resume: Annotated[
-        bool, _flag("--resume", help="Go on with what was interrupted.", panel=_RESULTS)
-    ] = False,
+    resume: Annotated[bool, _flag("--resume", help="Continue an interrupted run.", panel=_RESULTS)] = False,
     ray_address: Annotated[
-        str | None, _flag(help="Of a running cluster.", panel=_RAY, shown="Ray is started")
+        str | None, _flag(help="Address of a running cluster.", panel=_RAY, shown="Ray is started")
     ] = None,
     ray_num_cpus: Annotated[int | None, _flag(help="CPUs to use.", panel=_RAY, shown="all", min=1)] = None,
     ray_num_gpus: Annotated[int | None, _flag(help="GPUs to use.", panel=_RAY, shown="all", min=0)] = None,
@@ -168,9 +169,9 @@ def train(
         int | None, _flag(help="Bytes for shared objects.", panel=_RAY, min=80_000_000)
     ] = None,
     log_info: Annotated[bool, _flag("-v", "--log-info", help="Show Ray's messages.", panel=_RAY)] = False,
-    log_debug: Annotated[bool, _flag("-vv", "--log-debug", help="Show all of them.", panel=_RAY)] = False,
+    log_debug: Annotated[bool, _flag("-vv", "--log-debug", help="Show debug messages.", panel=_RAY)] = False,
 ) -> int:
-    """Train what a YAML file says: `rllib train file EXPERIMENTS.yaml`, or what the flags say."""
+    """Train the experiments of a file, `rllib train file EXPERIMENTS.yaml`, or one that flags describe."""
     from rllib_distill.cli.experiment import TrainOptions, read_specs
 
     options = TrainOptions(
@@ -200,7 +201,7 @@ def train(
         },
         log_level="DEBUG" if log_debug else "INFO" if log_info else "ERROR",
     )
-    specs = read_specs(options)  # mistakes that are seen without Ray are told at once
+    specs = read_specs(options)  # before Ray is imported, to report mistakes at once
     with quiet_ray(options.log_level):
         from rllib_distill.cli.train import train_experiments
     return train_experiments(options, specs)
@@ -233,31 +234,31 @@ def _json(flag: str, text: str | None) -> dict[str, Any] | None:
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint.", show_default=False)],
     episodes: Annotated[
-        int | None, typer.Option(help="Of every task, by every policy.", show_default="100", min=1)
+        int | None, typer.Option(help="Episodes per task and policy.", show_default="100", min=1)
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(help="Instead, what ends within so many steps; 125000 in the Atari papers.", min=1),
+        typer.Option(help="Steps per task and policy, not episodes; 125000 in the Atari papers.", min=1),
     ] = None,
     epsilon: Annotated[
         float | None,
         typer.Option(
-            help="Chance of a random action; 0.05 in the Atari papers.",
+            help="Probability of a random action; 0.05 in the Atari papers.",
             show_default="the config's evaluation_epsilon",
             min=0.0,
             max=1.0,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of environments and chance.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of environments and random actions.", min=0)] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Also write the scores to this .json or .csv file.")
     ] = None,
     ray_address: Annotated[
-        str | None, typer.Option(help="A running cluster's; by default Ray is started.")
+        str | None, typer.Option(help="Address of a running cluster; by default Ray is started.")
     ] = None,
     ray_num_cpus: Annotated[int | None, typer.Option(min=1)] = None,
 ) -> int:
-    """Play for scores with a checkpoint's policies, its experts, and at random."""
+    """Measure the scores of a checkpoint's policies, its experts, and random play."""
     if episodes is not None and steps is not None:
         raise DistillError(
             f"--episodes is {episodes} and --steps is {steps}; give only one: "
@@ -289,10 +290,10 @@ def record(
 @app.command()
 def results(
     page: Annotated[
-        Path, typer.Argument(metavar="PAGE.yaml", help="What the page says.", show_default=False)
+        Path, typer.Argument(metavar="PAGE.yaml", help="File that describes the page.", show_default=False)
     ],
     out: Annotated[
-        Path | None, typer.Option(help="The page.", show_default="PAGE.md, beside PAGE.yaml")
+        Path | None, typer.Option(help="Where to write it.", show_default="PAGE.md, beside PAGE.yaml")
     ] = None,
 ) -> int:
     """Write a page of results, with tables and pictures, from recorded runs."""

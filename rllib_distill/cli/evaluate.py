@@ -1,4 +1,4 @@
-"""`rllib evaluate`, and the report after training: final scores, their table and their files."""
+"""`rllib evaluate`, and the report after training: plays for the scores, prints and writes them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,21 +20,21 @@ from rllib_distill.files import write_atomically
 def evaluate_checkpoint(
     checkpoint: Path, options: ReportOptions, *, out: Path | None, ray_options: Mapping[str, Any]
 ) -> int:
-    """Plays and prints the table.
+    """Evaluates a checkpoint and prints a table of the scores.
 
     Args:
-        checkpoint: Its folder.
+        checkpoint: The checkpoint's folder.
         options: How to play.
-        out: File for the scores, .json or .csv; None writes nothing.
-        ray_options: Of `ray.init`.
+        out: The .json or .csv file for the scores; None writes no file.
+        ray_options: The options of `ray_session`.
 
     Returns:
         The exit code.
 
     Raises:
-        DistillError: The checkpoint cannot be read, or `out` not be written.
+        DistillError: The checkpoint cannot be read or its config is wrong, or `out` cannot be written.
     """
-    TrainedPolicies(checkpoint).config.validate()  # what is wrong with it, before Ray is started
+    TrainedPolicies(checkpoint).config.validate()  # reports mistakes before Ray is started
     if out is not None:
         check_writable(out.resolve().parent, "--out")
     console = make_console()
@@ -52,17 +52,20 @@ def evaluate_checkpoint(
 def report_trial(
     console: Console, title: str, checkpoint: Path, options: ReportOptions, command: str
 ) -> ScoreBoard:
-    """Plays with a trial's last checkpoint, prints the table, and writes files into the trial's folder.
+    """Evaluates a trial's last checkpoint, prints a table, and writes the report into the trial's folder.
 
     Args:
-        console: To show it on.
-        title: Of the table.
-        checkpoint: In the trial's folder.
+        console: The console to print on.
+        title: The title of the table.
+        checkpoint: The checkpoint, inside of the trial's folder.
         options: How to play.
-        command: That the user gave, for the record.
+        command: The user's command, which the report mentions.
 
     Returns:
         The scores.
+
+    Raises:
+        DistillError: The checkpoint or an expert cannot be read, or the report cannot be written.
     """
     report = _play(console, checkpoint, options, command)
     console.print(score_table(report.board, title))
@@ -76,7 +79,12 @@ def report_trial(
 
 
 def beside_expected(mean: float | None, expected: tuple[float, float]) -> str:
-    """Says in one line how a geometric mean compares with the lowest and the highest of recorded runs."""
+    """Returns a line that compares a geometric mean with an expected range.
+
+    Args:
+        mean: The geometric mean; None if there is none.
+        expected: The lowest and the highest value of the range.
+    """
     lowest, highest = expected
     where = "below" if mean is None or mean < lowest else "above" if mean > highest else "within"
     colour = {"below": "red", "within": "green", "above": "green"}[where]
@@ -88,7 +96,7 @@ def beside_expected(mean: float | None, expected: tuple[float, float]) -> str:
 
 
 def _play(console: Console, checkpoint: Path, options: ReportOptions, command: str) -> Report:
-    """Plays, with a bar on a terminal and one line elsewhere."""
+    """Makes the report, and shows a progress bar on a terminal or one line elsewhere."""
     what = f"playing {options.amount} of every task"
     settings = {**options.model_dump(exclude={"expected"}), "command": command}
     if not console.is_terminal:

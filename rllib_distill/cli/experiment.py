@@ -1,4 +1,4 @@
-"""What is to be trained: read from a file and from flags, with everything checked before anything starts."""
+"""The experiments to train: read from a file and flags, and checked completely before training starts."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -33,20 +33,20 @@ _OLD_STOP_KEYS = {
     "evaluation/episode_reward_mean": f"evaluation/{_RETURN}",
     "evaluation/sampler_results/episode_reward_mean": f"evaluation/{_RETURN}",
 }
-# RLlib translates these keys into others.
+# Keys that RLlib's configs accept and translate into others.
 _TRANSLATED_KEYS = {"lambda", "num_workers", "multiagent", "framework", "input", "callbacks"}
 
 
 class ReportOptions(Schema):
-    """How the final scores are played.
+    """How the final scores are measured.
 
     Attributes:
-        episodes: Number of episodes of every task by every policy.
-        steps: Instead, play what ends within so many steps of every task by every policy.
-        epsilon: Chance of a random action; None takes the config's `evaluation_epsilon`.
-        seed: Of environments and chance.
-        expected: The lowest and the highest geometric mean of student / expert at which runs of this
-            experiment should end; None expects nothing.
+        episodes: Number of episodes per task and policy.
+        steps: Number of steps per task and policy (an epoch, see `play_steps`), instead of `episodes`.
+        epsilon: Probability of a random action; None takes the config's `evaluation_epsilon`.
+        seed: Seed of environments and random actions.
+        expected: The lowest and the highest geometric mean of student / expert that is expected of this
+            experiment's runs; None if nothing is expected.
     """
 
     episodes: int = Field(default=100, ge=1, description="an integer >= 1")
@@ -59,7 +59,7 @@ class ReportOptions(Schema):
 
     @property
     def amount(self) -> str:
-        """What is played, for people."""
+        """The number of episodes or steps as a text."""
         return f"{self.episodes} episodes" if self.steps is None else f"{self.steps:,} steps"
 
     @model_validator(mode="before")
@@ -78,7 +78,7 @@ class ReportOptions(Schema):
 
 
 class CheckpointOptions(Schema):
-    """When trials save checkpoints, and which of them are kept; see `tune.CheckpointConfig`."""
+    """When trials save checkpoints, and which of them are kept, as in `tune.CheckpointConfig`."""
 
     checkpoint_at_end: bool = True
     checkpoint_frequency: int = Field(default=0, ge=0, description="an integer >= 0")
@@ -88,19 +88,19 @@ class CheckpointOptions(Schema):
 
 
 class Experiment(Schema):
-    """What Tune is to run, as a file says below the experiment's name.
+    """An experiment for Tune to run, as described in a file below the experiment's name.
 
     Attributes:
-        run: Name of the algorithm, see `algorithm_class`.
-        env: Environment of one of RLlib's own algorithms; it is in `config`, too.
+        run: The name of the algorithm, see `algorithm_class`.
+        env: The environment of one of RLlib's own algorithms; it is copied into `config`.
         stop: Flat result key -> value at which a trial stops; a file may also nest the keys.
-        config: Of the algorithm, flat, possibly with `grid_search`; paths are absolute.
-        num_samples: How often to run each combination.
-        checkpoint_config: When to save checkpoints.
-        storage_path: Folder of the experiment's folder.
-        restore: Checkpoint to start from.
-        max_failures: How often a trial that failed starts again from its last checkpoint; -1 is always.
-        report: How to play the final scores; None, in a file `false`, plays none.
+        config: The algorithm's flat config, possibly with `grid_search`; paths are absolute.
+        num_samples: Number of trials per combination of `grid_search` values.
+        checkpoint_config: When to save checkpoints, and which to keep.
+        storage_path: The folder in which the folder with the results is made.
+        restore: The checkpoint from which trials start.
+        max_failures: How often a failed trial is restarted from its last checkpoint; -1 for no limit.
+        report: How the final scores are measured; None (`false` in a file) for no report.
     """
 
     run: str = Field(description="an algorithm, e.g. ActorMimic")
@@ -117,14 +117,14 @@ class Experiment(Schema):
 
     @classmethod
     def from_spec(cls, name: str, spec: Any) -> "Experiment":
-        """Reads `{run: ..., config: {...}, stop: {...}, ...}`.
+        """Reads and checks a specification `{run: ..., config: {...}, stop: {...}, ...}`.
 
         Args:
-            name: The experiment's.
-            spec: What a file says, changed by flags.
+            name: The experiment's name.
+            spec: The specification, as `read_specs` returns it.
 
         Raises:
-            DistillError: A key or a value is wrong; the message names the experiment.
+            DistillError: The name, a key or a value is wrong; the message names the experiment.
         """
         where = f"Experiment {name!r}"
         if not isinstance(name, str) or not name or "/" in name or name.startswith("."):
@@ -135,7 +135,7 @@ class Experiment(Schema):
 
     @property
     def name(self) -> str:
-        """The experiment's name, which is its folder's, too."""
+        """The experiment's name."""
         return self._name
 
     @property
@@ -146,7 +146,7 @@ class Experiment(Schema):
     @model_validator(mode="before")
     @classmethod
     def _without_empty_keys(cls, spec: Any) -> Any:
-        """In YAML, `config:` with nothing below it is None."""
+        """Drops keys without a value: in YAML, `config:` with nothing below it is None."""
         if not isinstance(spec, Mapping):
             return {} if spec is None else spec
         for key in spec:
@@ -174,7 +174,7 @@ class Experiment(Schema):
         if "run" in info.data and issubclass(algorithm_class(info.data["run"]), MultiTaskAlgorithm):
             if config.get("stop") not in (None, stop):
                 raise DistillError("config has a stop of its own: write it beside config, not in it.")
-            config["stop"] = stop or None  # for schedules by progress
+            config["stop"] = stop or None  # schedules by shares of the run need it
         if info.data.get("env") is not None:
             config["env"] = info.data["env"]
         return _with_absolute_paths(config)
@@ -214,16 +214,16 @@ class Experiment(Schema):
 
 
 def read_stop(spec: Mapping[str, Any]) -> dict[str, float]:
-    """Flattens and checks stop criteria: Tune never stops at one that it doesn't know.
+    """Flattens and checks stop criteria, since Tune would never stop at an unknown one.
 
     Args:
-        spec: Result key -> value; `a/b` or `{a: {b: ...}}` reaches inside.
+        spec: Result key -> value; nested results have the key `a/b` or `{a: {b: ...}}`.
 
     Returns:
-        Flat key -> value, with today's names for old ones.
+        Flat key -> value, where former names of keys are replaced by the present ones.
 
     Raises:
-        DistillError: An unknown key, or a value that is no number.
+        DistillError: A key is unknown, or a value is not a number or out of range.
     """
     from rllib_distill.core.schedules import check_stop
 
@@ -250,7 +250,7 @@ def _absolute(path: str | Path) -> Path:
 
 
 def _with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """Files are relative to the user's folder; a trial, now or resumed, may have another."""
+    """Makes the config's paths absolute, since a trial or a resumed run may have another working folder."""
     experts, init_from = config.get("experts"), config.get("init_from")
     if isinstance(experts, Mapping):
         config["experts"] = {
@@ -266,7 +266,7 @@ def _with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """The flags of `rllib train`; None where one was not given."""
+    """The flags of `rllib train`; None for a flag that was not given."""
 
     file: Path | None
     experiment_name: str | None
@@ -286,16 +286,16 @@ class TrainOptions:
 
 
 def read_specs(options: TrainOptions) -> dict[str, Any]:
-    """Finds what to run, without a look at what it says.
+    """Returns the specifications of the experiments to run, without checking them.
 
     Args:
         options: The flags.
 
     Returns:
-        Experiment name -> its specification: the file's, changed by flags, or one made of flags.
+        Experiment name -> its specification: from the file and changed by flags, or made of flags alone.
 
     Raises:
-        DistillError: A mistake in the flags, or the file cannot be read.
+        DistillError: The flags do not fit together, or the file cannot be read.
     """
     if options.file is not None:
         specs = _of_file(options, options.file)
@@ -320,16 +320,16 @@ def _of_file(options: TrainOptions, file: Path) -> dict[str, Any]:
 
 
 def read_experiment_file(path: Path) -> dict[str, Any]:
-    """Reads a YAML (or JSON) file.
+    """Reads a YAML (or JSON) file of experiments.
 
     Args:
-        path: Of the file, whose top level maps experiment names to what to run.
+        path: The path of the file, whose top level maps experiment names to specifications.
 
     Returns:
         Experiment name -> its unchecked specification.
 
     Raises:
-        DistillError: No such file, not YAML, or not a mapping of experiments.
+        DistillError: The file cannot be read, is not YAML, or is not a mapping of experiments.
     """
     if path.suffix == ".py":
         raise DistillError(
@@ -348,9 +348,9 @@ def read_experiment_file(path: Path) -> dict[str, Any]:
 
 
 def changed(spec: Any, options: TrainOptions) -> Any:
-    """Returns an experiment's specification with what the flags change."""
+    """Returns an experiment's specification with the flags' changes; a wrong one is returned as it is."""
     if not isinstance(spec, Mapping):
-        return spec  # refused later, with the experiment's name
+        return spec  # `Experiment.from_spec` will refuse it
     flags = {key: getattr(options, key) for key in ("stop", "num_samples", "storage_path", "restore")}
     result = {**spec, **_given(flags)}
     for key, changes in (("config", options.config or {}), ("checkpoint_config", options.checkpoint_config)):
@@ -358,7 +358,7 @@ def changed(spec: Any, options: TrainOptions) -> Any:
             result[key] = {**(spec.get(key) or {}), **_given(changes)}
     report = spec.get("report")
     flags_that_matter = (options.config, options.stop, options.restore, options.scheduler.upper() != "FIFO")
-    if any(flags_that_matter) and isinstance(report, Mapping):  # it is another run than was recorded
+    if any(flags_that_matter) and isinstance(report, Mapping):  # the expected result is that of other flags
         result["report"] = {key: value for key, value in report.items() if key != "expected"}
     return result
 
@@ -367,24 +367,24 @@ def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if value is not None}
 
 
-# -- checking what only the algorithm and the machine can tell ---------------------------------------------
+# -- checks that need the algorithm's class and the machine's resources ------------------------------------
 
 
 def check_experiment(experiment: Experiment, resources: Mapping[str, float] | None) -> None:
-    """Builds and validates the algorithm's config for every grid point.
+    """Builds and validates the algorithm's config for every combination of `grid_search` values.
 
     Args:
-        experiment: To check.
-        resources: What trials may use, `{"CPU": ..., "GPU": ...}`; None leaves that to the cluster.
+        experiment: The experiment.
+        resources: The CPUs and GPUs for trials, `{"CPU": ..., "GPU": ...}`; None, for a cluster, checks none.
 
     Raises:
-        DistillError: The first thing that is wrong.
+        DistillError: A config is wrong, or a trial asks for more resources than there are.
     """
     from ray.rllib.algorithms.algorithm import Algorithm
 
     algorithm = experiment.algorithm
     if not issubclass(algorithm, Algorithm):
-        return  # another trainable of Tune's, which makes of its config what it likes
+        return  # nothing is known about the config of other trainables
     try:
         for config in grid_points(experiment.config):
             _check_config(algorithm, config)
@@ -408,7 +408,7 @@ def _check_config(algorithm: type[Any], values: dict[str, Any]) -> None:
     from rllib_distill.core.config import MultiTaskConfig
 
     config = algorithm.get_default_config()
-    # Ours check all keys, and the values of those that RLlib has not.
+    # Configs of this package check all keys, and the values of those that RLlib does not have.
     checks_itself = isinstance(config, MultiTaskConfig)
     defaults = AlgorithmConfig() if checks_itself else config
     for key, value in values.items():
@@ -420,14 +420,14 @@ def _check_config(algorithm: type[Any], values: dict[str, Any]) -> None:
 
 
 def _check_type(key: str, value: Any, default: Any) -> None:
-    """RLlib compares a text with numbers, and says so in Python's words."""
+    """Refuses a text for a number, for which RLlib would raise an unclear TypeError."""
     if isinstance(default, int | float) and isinstance(value, str) and value != "auto":
         kind = "true or false" if isinstance(default, bool) else "a number"
         raise DistillError(f"{key} is {value!r} (text); it must be {kind}.{text_hint(value)}")
 
 
 def _check_stock_keys(config: Any, values: dict[str, Any]) -> None:
-    """RLlib takes unknown keys in silence."""
+    """Refuses unknown keys, which RLlib would accept silently, and the old API stack."""
     known = {name.removeprefix("_") for name in vars(config)} | _TRANSLATED_KEYS
     for key in values:
         if key not in known and f"_{key}" not in known:
@@ -438,7 +438,7 @@ def _check_stock_keys(config: Any, values: dict[str, Any]) -> None:
 
 
 def _check_resources(algorithm: type[Any], config: dict[str, Any], available: Mapping[str, float]) -> None:
-    """Tune would wait for ever."""
+    """Refuses a trial that asks for more resources than there are, since Tune would wait for them forever."""
     wanted = algorithm.default_resource_request(deepcopy(config)).required_resources
     for name, flag in (("CPU", "--ray-num-cpus"), ("GPU", "--ray-num-gpus")):
         amount = wanted.get(name, 0)

@@ -1,4 +1,4 @@
-"""Progress of trials: a picture that stays in place on a terminal, elsewhere a line now and then."""
+"""The progress of trials: a live display on a terminal, or elsewhere a line per trial every 10 seconds."""
 
 import math
 import sys
@@ -22,19 +22,19 @@ from typing_extensions import override
 from rllib_distill.core.schedules import ENV_STEPS, ITERATIONS, SECONDS, is_counter, share_done
 
 _LINE_EVERY_S = 10.0
-_MOST_TRIALS = 8  # more don't fit a screen
+_MOST_TRIALS = 8  # more do not fit on a screen
 _WINDOW_S = 15.0  # over which rates are measured
 
 
 @dataclass
 class TrialProgress:
-    """The last result of a trial, and how fast it goes.
+    """The last result of a trial, and how fast the trial progresses.
 
     Attributes:
-        name: Of the trial.
-        stop: Its criteria.
-        tasks: Names of its tasks.
-        result: The last one.
+        name: The trial's title.
+        stop: Its stop criteria: flat result key -> value at which it stops.
+        tasks: The names of its tasks; empty if the algorithm has none.
+        result: Its last result; empty before the first one.
     """
 
     name: str
@@ -45,7 +45,7 @@ class TrialProgress:
     _recent: deque[tuple[float, dict[str, float]]] = field(default_factory=deque)
 
     def update(self, result: Mapping[str, Any]) -> None:
-        """Takes in a new result."""
+        """Adds a new result."""
         self.result = result
         now = time.monotonic()
         self._counts = counts_of(self.stop, result, self._counts)
@@ -65,12 +65,12 @@ class TrialProgress:
 
     @property
     def seconds(self) -> float:
-        """How long it has trained, as Tune counts it (a resumed trial goes on counting)."""
+        """The training time in seconds, including the time before a trial was resumed."""
         return float(self.result.get(SECONDS) or 0)
 
     @property
     def rates(self) -> dict[str, float]:
-        """How much each counter of results has lately grown per second."""
+        """The growth of each counter per second, over about the last 15 seconds."""
         if not self._recent:
             return {}
         if len(self._recent) == 1:
@@ -80,12 +80,12 @@ class TrialProgress:
 
     @property
     def share(self) -> float | None:
-        """How much of the trial is done, from 0 to 1; None if no criterion tells."""
+        """The share of the trial that is done, from 0 to 1; None if no stop criterion is a counter."""
         return share_done(self.stop, lambda key: self._counts.get(key, 0.0))
 
     @property
     def seconds_left(self) -> float | None:
-        """How long until the first criterion is met at the present rates; None if no criterion tells."""
+        """The estimated seconds until the first stop criterion is met; None if there is no estimate."""
         rates = self.rates
         times = [
             max(0.0, end - self._counts[key]) / rates[key] for key, end in self.stop.items() if rates.get(key)
@@ -94,7 +94,7 @@ class TrialProgress:
 
     @property
     def loss(self) -> float | None:
-        """The mean total loss of the modules; None while none has learned."""
+        """The mean of the modules' total losses; None before the first update."""
         losses = [
             float(values["total_loss"])
             for values in self.result.get("learners", {}).values()
@@ -104,7 +104,7 @@ class TrialProgress:
 
     @property
     def returns(self) -> dict[str, float]:
-        """Each task's mean return of late; where there are no tasks, that of all episodes, called mean."""
+        """The latest mean return of each task, or of all episodes, as `mean`, if there are no tasks."""
         runners = self.result.get("env_runners", {})
         per_task = runners.get("agent_episode_returns_mean", {})
         returns = {task: float(per_task[task]) for task in self.tasks if task in per_task}
@@ -116,12 +116,12 @@ class TrialProgress:
 def counts_of(
     stop: Mapping[str, float], result: Mapping[str, Any], before: Mapping[str, float]
 ) -> dict[str, float]:
-    """Returns what counters are at: env steps, seconds, iterations, and those of the criteria.
+    """Returns the counters' values: env steps, seconds, iterations, and counters among the stop criteria.
 
     Args:
-        stop: Flat criteria.
-        result: The last one; RLlib has NaN where an iteration counted nothing.
-        before: What they were at; a missing one was at 0.
+        stop: Flat stop criteria.
+        result: The last result; it has NaN for a counter that did not change in the iteration.
+        before: The counters' previous values; a missing one was 0.
     """
     flat = flatten_dict(dict(result))
     keys = dict.fromkeys([ENV_STEPS, SECONDS, ITERATIONS, *filter(is_counter, stop)])
@@ -130,15 +130,15 @@ def counts_of(
 
 
 def make_console() -> Console:
-    """Makes the console of stdout; a pipe, which has no width, gets enough for the tables."""
+    """Makes a console on stdout; where this is not a terminal, lines have 120 columns, enough for tables."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 class LiveView:
-    """Shows trials from `with` to its end."""
+    """A context manager that shows the progress of trials."""
 
     def __init__(self, console: Console):
-        """Shows nothing yet; later it writes to `console`."""
+        """Prepares the display on a console."""
         self._console = console
         self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
         self._trials: dict[str, TrialProgress] = {}
@@ -155,7 +155,7 @@ class LiveView:
             self._live.stop()
 
     def add(self, trial_id: str, trial: TrialProgress) -> None:
-        """Shows a trial, in the place of what is done."""
+        """Shows a new trial and removes those that are done."""
         self._trials = {i: other for i, other in self._trials.items() if not other.result.get("done")}
         self._trials[trial_id] = trial
         self._draw()
@@ -172,13 +172,13 @@ class LiveView:
             self._console.print(Text(line(trial)), soft_wrap=True)
 
     def remove(self, trial_id: str) -> None:
-        """Takes a trial away, unless it is the last one."""
+        """Removes a trial, unless it is the only one."""
         if len(self._trials) > 1:
             self._trials.pop(trial_id, None)
             self._draw()
 
     def note(self, text: str) -> None:
-        """Says something once."""
+        """Shows a message below the trials; the same message again changes nothing."""
         if text == self._note:
             return
         self._note = text
@@ -206,7 +206,7 @@ def line(trial: TrialProgress) -> str:
 
 
 def picture(trials: Sequence[TrialProgress], note: str = "") -> Group:
-    """Draws all running trials, each with a bar, its numbers and its returns."""
+    """Draws the running trials (at most 8), each with a progress bar, its counters and its returns."""
     shown = [_block(trial) for trial in trials[:_MOST_TRIALS]]
     hidden = len(trials) - len(shown)
     rest = [Text(f"and {hidden} more trials", style="dim")] if hidden > 0 else []
@@ -249,7 +249,7 @@ def _number(value: float | None) -> str:
 
 
 def clock(seconds: float | None) -> str:
-    """Writes a time as `1:02:03`, or `2:03`."""
+    """Writes a time in seconds as `1:02:03` or `2:03`."""
     if seconds is None:
         return "?"
     minutes, rest = divmod(round(seconds), 60)
@@ -258,10 +258,10 @@ def clock(seconds: float | None) -> str:
 
 
 class ShowProgress(Callback):
-    """Passes what Tune reports on to a view."""
+    """A callback that shows the results of Tune's trials in a view."""
 
     def __init__(self, view: LiveView):
-        """Shows trials on `view`."""
+        """Takes the view."""
         self._view = view
 
     @override
@@ -287,7 +287,7 @@ class ShowProgress(Callback):
 
 
 def trial_title(trial: Trial, trials: list[Trial]) -> str:
-    """Returns the experiment's name, and where it has more trials than one, what is this one's own."""
+    """Returns the experiment's name and, if it has several trials, the parameters or number of this one."""
     if sum(_experiment(other) == _experiment(trial) for other in trials) == 1:
         return _experiment(trial)
     number, _, parameters = trial.experiment_tag.partition("_")

@@ -1,4 +1,4 @@
-"""What the commands share: Ray for the time of one command, without its chatter, and the user's folders."""
+"""What the commands share: Ray, running for one command and without its messages, and checks of folders."""
 
 import logging
 import os
@@ -14,48 +14,48 @@ from typing import Any
 from rllib_distill.errors import DistillError
 
 _QUIET = {
-    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's own tables: `verbose=0` silences the old ones only
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a warning about the future
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the user's folder, in trials too
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours saves first, see `StopGently`
+    "RAY_AIR_NEW_OUTPUT": "0",  # no tables of Tune's new kind, which `verbose=0` does not silence
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # no warning about a future change
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths start at the user's folder, in trials too
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `StopGently` handles Ctrl-C: it saves checkpoints first
     "TUNE_WARN_THRESHOLD_S": "30",
-    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",  # we check that before
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",  # `check_experiment` checks resources
     "PYTHONWARNINGS": "ignore",  # in workers
 }
 
 
 @contextmanager
 def quiet_ray(log_level: str = "ERROR") -> Iterator[None]:
-    """Keeps Ray and its workers quiet from now on; Ray is to be imported or started inside of it.
+    """Keeps Ray and its workers quiet from now on; Ray must be imported and started inside of this context.
 
     Args:
-        log_level: Of the messages that are shown all the same.
+        log_level: The lowest level of messages that are still shown.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     warnings.simplefilter("ignore")
     _set_log_levels(log_level)
     yield
-    _set_log_levels(log_level)  # Ray sets its own when it is imported, and when it starts
+    _set_log_levels(log_level)  # again, since Ray sets its own levels when it is imported and started
 
 
 def _set_log_levels(level: str) -> None:
     for name in ("ray", "ray.rllib"):
         logging.getLogger(name).setLevel(level)
-    # What goes wrong in a trial is in the trials that Tune returns; it would say so a second time.
+    # Tune returns the errors of trials, which are then reported; it should not log them, too.
     logging.getLogger("ray.tune").setLevel("CRITICAL" if level == "ERROR" else level)
 
 
 @contextmanager
 def ray_session(options: Mapping[str, Any], log_level: str = "ERROR") -> Iterator[None]:
-    """Starts Ray, or joins a cluster, and leaves afterwards what was found before.
+    """Starts Ray or joins a cluster, and disconnects at the end; does nothing if Ray already runs here.
 
     Args:
-        options: Of `ray.init`; those that are None are left to Ray.
-        log_level: Of the messages shown.
+        options: Options of `ray.init`; None is the same as a missing option.
+        log_level: The lowest level of messages that are shown.
 
     Raises:
-        DistillError: Ray refuses.
+        DistillError: Ray cannot be started or joined with these options.
     """
     import ray
 
@@ -78,7 +78,14 @@ def ray_session(options: Mapping[str, Any], log_level: str = "ERROR") -> Iterato
 
 
 def available_resources(options: Mapping[str, Any]) -> dict[str, float] | None:
-    """Returns what a Ray that is started with these options has; None for a cluster that is there already."""
+    """Returns the numbers of CPUs and GPUs with which Ray would be started.
+
+    Args:
+        options: Options of `ray.init`.
+
+    Returns:
+        `{"CPU": ..., "GPU": ...}`; None if these options join a running cluster.
+    """
     import torch
 
     if not _starts_ray(options):
@@ -91,7 +98,7 @@ def available_resources(options: Mapping[str, Any]) -> dict[str, float] | None:
 
 
 def _starts_ray(options: Mapping[str, Any]) -> bool:
-    """Whether these options start a Ray of our own rather than join a cluster."""
+    """Whether these options start Ray rather than join a running cluster."""
     return options.get("address") in (None, "local")
 
 
@@ -101,24 +108,24 @@ def _num_cores() -> int:
 
 
 def command_line() -> str:
-    """Returns what the user typed."""
+    """Returns the user's command, as typed into a shell."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def short(path: Path) -> str:
-    """Returns the path relative to the user's folder where it is inside."""
+    """Returns the path, relative to the working folder if it is inside of it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def check_writable(folder: Path, flag: str) -> None:
-    """Checks that files can be made in a folder, which need not exist yet, and leaves no trace.
+    """Checks that files can be written into a folder, which need not exist and is not created.
 
     Args:
-        folder: Absolute.
-        flag: By which the user chooses it.
+        folder: The absolute path of the folder.
+        flag: The flag that sets the folder, for the message.
 
     Raises:
-        DistillError: They cannot.
+        DistillError: No files can be written into the folder.
     """
     parent = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:

@@ -1,4 +1,4 @@
-"""`rllib record` keeps the scores of runs, `rllib results` makes a page of them."""
+"""`rllib record`, which copies the scores of trials, and `rllib results`, which makes a page of them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,18 +10,18 @@ from rllib_distill.results import RecordedRun, read_page
 
 
 def record_trials(trials: Sequence[Path], folder: Path) -> int:
-    """Writes a copy of each trial's scores, without the lists of every episode's return.
+    """Writes a copy of each trial's scores, without the returns of single episodes.
 
     Args:
-        trials: Their folders.
-        folder: For the copies, each called after its trial.
+        trials: The folders of the trials.
+        folder: The folder for the copies, each of which has the name of its trial.
 
     Returns:
         The exit code.
 
     Raises:
-        DistillError: A trial has no scores, or two have one name, or the folder can't be written; then
-            nothing is written.
+        DistillError: A trial has no scores, two trials have the same name, or the folder cannot be written;
+            then nothing is written.
     """
     copies: dict[str, str] = {}
     for trial in trials:
@@ -43,17 +43,18 @@ def record_trials(trials: Sequence[Path], folder: Path) -> int:
 
 
 def write_results(file: Path, out: Path) -> int:
-    """Writes a page.
+    """Writes a page of results and prints the paths of its files.
 
     Args:
-        file: YAML, see `read_page`.
-        out: The page.
+        file: The page's YAML file, see `read_page`.
+        out: The path of the page.
 
     Returns:
         The exit code.
 
     Raises:
-        DistillError: What is wrong with the file or its runs; nothing is written.
+        DistillError: The file or one of its runs is wrong, or a file cannot be written; then nothing is
+            written.
     """
     page = read_page(file)
     check_writable(out.resolve().parent, "--out")

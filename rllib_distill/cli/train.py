@@ -1,4 +1,4 @@
-"""`rllib train`: checks everything, runs the experiments side by side with Tune, plays the final scores."""
+"""`rllib train`: checks the experiments, trains them in parallel with Tune, and reports their scores."""
 
 import re
 import signal
@@ -36,17 +36,17 @@ _RESUME, _SKIP = tune.ResumeConfig.ResumeType.RESUME, tune.ResumeConfig.ResumeTy
 
 
 def train_experiments(options: TrainOptions, specs: Mapping[str, Any]) -> int:
-    """Runs experiments.
+    """Checks and trains experiments, and reports their final scores.
 
     Args:
         options: The flags.
-        specs: What `read_specs` makes of them.
+        specs: The specifications that `read_specs` returned for these flags.
 
     Returns:
-        The exit code: 0 done, 1 a trial failed, 130 interrupted.
+        The exit code: 0 on success, 1 if a trial failed, 130 if interrupted.
 
     Raises:
-        DistillError: A mistake in the flags or the file; nothing was started or written.
+        DistillError: The flags or the file are wrong; then nothing is started or written.
     """
     register()
     experiments = [Experiment.from_spec(name, spec) for name, spec in specs.items()]
@@ -63,7 +63,7 @@ def train_experiments(options: TrainOptions, specs: Mapping[str, Any]) -> int:
 
 
 def _folder(options: TrainOptions, experiments: Sequence[Experiment]) -> Path:
-    """Tune keeps its state in one folder per run: several experiments share one with their file's name."""
+    """Returns the folder of results: Tune has one per run, so several experiments share their file's name."""
     name = options.file.stem if options.file and len(experiments) > 1 else experiments[0].name
     paths = sorted({str(experiment.storage_path) for experiment in experiments})
     if len(paths) > 1:
@@ -104,18 +104,18 @@ def _report(run: "TuneRun", trials: list[Trial], console: Console) -> None:
 
 
 def _why(trial: Trial) -> str:
-    """The line of a traceback that says what happened: ours if there is one, else the last."""
+    """Returns the last line of a trial's traceback that names an error, if possible a DistillError."""
     errors = re.findall(r"^(?:[\w.]+\.)?\w*(?:Error|Exception): .+$", trial.get_error() or "", re.MULTILINE)
     ours = [error for error in errors if "DistillError" in error]
     return f"{['its process died', *errors, *ours][-1]} (see {short(Path(trial.path) / 'error.txt')})"
 
 
 class TuneRun:
-    """All experiments side by side, as far as there are CPUs; they share one folder and can be resumed.
+    """A run of Tune with the trials of all experiments, in parallel as far as CPUs allow; it can be resumed.
 
     Attributes:
-        experiments: To run.
-        folder: Of the results.
+        experiments: The experiments.
+        folder: The folder of their results.
     """
 
     def __init__(
@@ -125,35 +125,35 @@ class TuneRun:
         scheduler: str = "FIFO",
         scheduler_config: Mapping[str, Any] | None = None,
     ):
-        """Prepares a run.
+        """Prepares the run.
 
         Args:
-            experiments: Checked.
-            folder: For results.
-            scheduler: Tune's name of it.
-            scheduler_config: Its options.
+            experiments: The experiments, which were checked.
+            folder: The folder of their results.
+            scheduler: Tune's name of a trial scheduler.
+            scheduler_config: The scheduler's options.
 
         Raises:
-            DistillError: The scheduler is unknown, or an option of it wrong.
+            DistillError: The scheduler is unknown, or one of its options is wrong.
         """
         self.experiments = list(experiments)
         self.folder = folder
         self._scheduler = _make_scheduler(scheduler, dict(scheduler_config or {}))
 
     def check_resume(self) -> None:
-        """Raises DistillError if there is nothing to resume."""
+        """Raises DistillError if the folder has no run to resume."""
         if not list(self.folder.glob("experiment_state-*.json")):
             raise DistillError(f"Nothing to resume in {self.folder}: leave out --resume to start.")
 
     def execute(self, view: LiveView, *, resume: bool) -> tuple[list[Trial], bool]:
-        """Trains.
+        """Trains all experiments.
 
         Args:
-            view: Shows progress.
-            resume: Whether to go on with the newest run in the folder.
+            view: Shows the progress.
+            resume: Whether to continue the newest run in the folder.
 
         Returns:
-            The trials, and whether they were interrupted.
+            The trials, and whether the user interrupted them.
         """
         stop = StopGently(view)
         with stop.catching():
@@ -174,7 +174,7 @@ class TuneRun:
     def _tune_experiment(self, experiment: Experiment) -> TuneExperiment:
         name, checkpoints = experiment.name, experiment.checkpoint_config.model_dump()
         if is_function_trainable(experiment.algorithm):
-            checkpoints["checkpoint_at_end"] = False  # it saves when it likes
+            checkpoints["checkpoint_at_end"] = False  # a function saves its checkpoints itself
         if ":" in experiment.run:
             register_trainable(experiment.run, experiment.algorithm)
         return TuneExperiment(
@@ -201,23 +201,23 @@ def _make_scheduler(name: str, options: dict[str, Any]) -> TrialScheduler:
 
 
 class StopGently(Callback):
-    """Ends Tune after Ctrl-C when all trials that ran are safe, so that nothing is done twice when resumed.
+    """Ends Tune after Ctrl-C as soon as all running trials are saved, so that no iteration is lost.
 
-    Every trial saves a checkpoint after its iteration and waits, see `PausingScheduler`; then Tune ends.
+    After Ctrl-C, every trial finishes its iteration, saves a checkpoint and pauses (see `PausingScheduler`).
 
     Attributes:
-        interrupted: Whether there was a Ctrl-C.
+        interrupted: Whether the user pressed Ctrl-C.
     """
 
     def __init__(self, view: LiveView):
-        """Explains itself on `view`."""
+        """Takes the view that shows a note after Ctrl-C."""
         self._view = view
-        self._ran: set[str] | None = None  # ids of the trials that ran at the Ctrl-C
+        self._ran: set[str] | None = None  # ids of the trials that ran at Ctrl-C and are not saved yet
         self.interrupted = False
 
     @contextmanager
     def catching(self) -> Iterator[None]:
-        """Catches the first Ctrl-C; the second acts as ever."""
+        """Catches the first Ctrl-C; a second one interrupts the program at once."""
         before = signal.signal(signal.SIGINT, self._on_signal)
         try:
             yield
@@ -233,23 +233,23 @@ class StopGently(Callback):
         if not self.interrupted:
             return
         self._view.note("stopping: saving checkpoints (Ctrl-C again to stop at once)")
-        # Tune starts trials that wait as soon as others leave room, whatever a scheduler says: these have no
-        # result yet, so nothing is lost with them.
+        # When trials pause, Tune starts waiting ones, whatever the scheduler says. These are not waited for:
+        # they have no result yet that could be lost.
         running = {trial.trial_id for trial in trials if trial.status == Trial.RUNNING or trial.is_saving}
         self._ran = running if self._ran is None else self._ran & running
         if not self._ran:
-            signal.raise_signal(signal.SIGUSR1)  # Tune ends at this one
+            signal.raise_signal(signal.SIGUSR1)  # Tune ends at this signal
 
 
 class PausingScheduler(TrialScheduler):
-    """Another scheduler until Ctrl-C; then it chooses no trial any more, and each pauses at its next result.
+    """Wraps a scheduler; after Ctrl-C it starts no trials and pauses each at its next result.
 
-    To pause is to save a checkpoint first, and not to train on while others still save: what is resumed goes
-    on exactly where its results end.
+    A trial that pauses saves a checkpoint and does not train while others still save theirs. So a resumed
+    trial continues exactly after its last result.
     """
 
     def __init__(self, scheduler: TrialScheduler, stop: StopGently):
-        """Wraps `scheduler`, whose word counts while `stop` was not interrupted."""
+        """Wraps `scheduler`, which decides until `stop` is interrupted."""
         super().__init__()
         self._scheduler, self._stop = scheduler, stop
 
@@ -262,7 +262,7 @@ class PausingScheduler(TrialScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         return None if self._stop.interrupted else self._scheduler.choose_trial_to_run(tune_controller)
 
-    # All else is the wrapped scheduler's.
+    # Everything else is passed on to the wrapped scheduler.
 
     @property
     @override

@@ -1,4 +1,4 @@
-"""Scores of trained policies beside random play and experts: playing, tables, files and pictures."""
+"""Evaluation: plays a checkpoint's policies, experts and random actions, and reports their scores."""
 
 from rllib_distill.evaluation.play import play
 from rllib_distill.evaluation.report import Report, make_report

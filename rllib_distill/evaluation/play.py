@@ -1,4 +1,4 @@
-"""Playing for scores, outside of RLlib: one actor here, or many policies in parallel on Ray."""
+"""Plays episodes for evaluation: one actor in this process, or many policies in parallel on Ray."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,38 +23,62 @@ from rllib_distill.tasks import TaskSet
 _ALGORITHM_FILE = "class_and_ctor_args.pkl"
 
 Who = Literal["policy", "expert", "distilled"]
-"""Who acts: the tasks' policies, the experts that learned beside them, or the distilled policy."""
+"""Whose policies act: `policy` is the student or the tasks' own policies, `expert` the experts that were
+trained together with the student, `distilled` the distilled policy."""
 
 MakeActor = Callable[[TaskSet], Actor]
-"""Makes an actor for tasks. It is small, travels to where the game is, and loads there what it needs."""
+"""Makes the actor for some tasks. Ray sends the function to another process, where it loads the networks."""
 
 
 def random_actor(tasks: TaskSet) -> Actor:
-    """Makes an actor of uniformly random actions."""
+    """Makes an actor that takes uniformly random actions in these tasks."""
     return RandomActor({name: task.num_actions for name, task in tasks.items()})
 
 
 def expert_actor(paths: Mapping[str, str], tasks: TaskSet) -> Actor:
-    """Makes an actor of experts, each for its own task; `paths` maps tasks to the experts' files."""
+    """Makes an actor that plays each task with its expert.
+
+    Args:
+        paths: Maps each task to the path of its expert's file.
+        tasks: The tasks to play.
+
+    Raises:
+        DistillError: A file cannot be read, or an expert does not fit its task.
+    """
     return ExpertActor(ExpertBank.load({task: paths[task] for task in tasks}, tasks))
 
 
 def checkpoint_actor(checkpoint: str, who: Who, tasks: TaskSet) -> Actor:
-    """Makes an actor of a checkpoint's policies, or of others that learned beside them."""
+    """Makes an actor that plays with a checkpoint's policies.
+
+    Args:
+        checkpoint: The path of the checkpoint's folder.
+        who: Which of its policies act.
+        tasks: Not used, since the policies can act for all tasks of the checkpoint.
+
+    Raises:
+        DistillError: The checkpoint cannot be read.
+    """
     return TrainedPolicies(checkpoint).actor(who)
 
 
 class TrainedPolicies:
-    """The modules of a checkpoint, loaded when they are asked to act."""
+    """The policies in a checkpoint.
+
+    Attributes:
+        path: The checkpoint's folder.
+        algorithm: The class of the algorithm that wrote it.
+        config: The algorithm's config.
+    """
 
     def __init__(self, checkpoint: str | Path):
-        """Reads the checkpoint's config.
+        """Reads the algorithm's class and config; only `actor` loads the networks.
 
         Args:
             checkpoint: The folder that `Algorithm.save_to_path` wrote.
 
         Raises:
-            DistillError: The folder is no checkpoint, or one of an algorithm that has no tasks.
+            DistillError: The folder is not a checkpoint, or not one of a multi-task algorithm.
         """
         self.path = Path(checkpoint)
         try:
@@ -84,17 +108,20 @@ class TrainedPolicies:
         self.config: MultiTaskConfig = default.from_state(config) if isinstance(config, dict) else config
 
     def actor(self, who: Who = "policy") -> Actor:
-        """Makes an actor of the checkpoint's policies, which acts for any of their tasks.
+        """Loads the networks and makes an actor, which can act for any task of the checkpoint.
 
         Args:
             who: Which policies act.
+
+        Raises:
+            KeyError: The checkpoint has no such policies.
         """
         modules: Any = MultiRLModule.from_checkpoint((self.path / MODULES_FOLDER).resolve())
         modules.foreach_module(lambda module_id, module: module.eval())
         return self.config.make_evaluated_policies(modules, torch.device("cpu"))[who]
 
 
-_MOST_ENVS = 25  # side by side, per task
+_MOST_ENVS = 25  # most environments per task that `play_in_parallel` steps together
 
 
 def play(
@@ -107,20 +134,28 @@ def play(
     epsilon: float,
     seed: int,
 ) -> dict[str, EpisodeReturns]:
-    """Plays a number of whole episodes, or of steps; returns are undiscounted and unclipped.
+    """Plays a number of whole episodes, or of steps, of every task.
 
     Args:
         tasks: The tasks to play.
         actor: Chooses the actions.
-        num_envs: Environments per task, side by side.
-        num_episodes: Episodes per task.
-        num_steps: Steps per task, instead of `num_episodes`: an epoch, see `play_steps`.
-        epsilon: Chance of a uniformly random legal action.
-        seed: Seeds environments and chance. The same seed gives the same episodes.
+        num_envs: Number of environments per task that are stepped together.
+        num_episodes: Number of episodes per task.
+        num_steps: Number of steps per task (an epoch, see `play_steps`), instead of `num_episodes`.
+        epsilon: Probability of a uniformly random legal action.
+        seed: Seed of the environments and of random actions. The same seed gives the same episodes.
 
     Returns:
-        Task -> its episodes.
+        Task -> its episodes' returns, undiscounted and unclipped, and lengths in steps.
+
+    Raises:
+        DistillError: Neither `num_episodes` nor `num_steps` is given, or both are.
     """
+    if (num_episodes is None) == (num_steps is None):
+        raise DistillError(
+            f"num_episodes is {num_episodes} and num_steps is {num_steps}; exactly one of them says how much "
+            "is played."
+        )
     rng = np.random.default_rng(seed)
     envs = {name: TaskEnvs(task.spec.make_vector_env(num_envs)) for name, task in tasks.items()}
 
@@ -145,18 +180,18 @@ def play_in_parallel(
     on_progress: Callable[[int, int], None] = lambda done, of: None,
     **how: Any,
 ) -> dict[str, dict[str, EpisodeReturns]]:
-    """Lets every policy play every task: one task of one policy is one Ray task, on one CPU.
+    """Lets every policy play every task; each pair of them is a Ray task on one CPU.
 
     Args:
-        policies: Maps the name of a policy to what makes its actor.
+        policies: Maps the name of each policy to the function that makes its actor.
         tasks: The tasks to play.
-        seed: Seeds environments and chance; the environments of a task start alike for every policy.
-        on_progress: Is told how many of how many games are finished.
-        how: `epsilon`, and `num_episodes` or `num_steps`, as `play` takes them. Steps are an epoch in one
+        seed: Seed of environments and random actions; every policy plays the i-th task with `seed + i`.
+        on_progress: Is called with the number of finished pairs and the number of all pairs.
+        how: The arguments `epsilon`, and `num_episodes` or `num_steps`, of `play`. Steps are played in one
             environment.
 
     Returns:
-        Name of the policy -> task -> its episodes.
+        Name of the policy -> task -> its episodes' returns and lengths.
     """
     games = {
         _play_remotely.remote(make_actor, TaskSet({task: tasks[task]}), seed=seed + i, **how): (name, task)

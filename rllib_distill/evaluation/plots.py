@@ -1,4 +1,4 @@
-"""Pictures with one panel per task, and the one of a trial's learning curves."""
+"""Plots of returns against env steps with one panel per task, such as a trial's learning curves."""
 
 import io
 import math
@@ -15,10 +15,10 @@ from rllib_distill.evaluation.scores import RANDOM, STUDENT, ScoreBoard
 
 BLUE, ORANGE, GREY, INK = "#2a6fbb", "#d55e00", "#8a8f98", "#22262d"
 _MOST_COLUMNS = 5
-_INCHES_PER_LABEL = 2.3  # of a legend
+_INCHES_PER_LABEL = 2.3  # width of a label in the legend
 
 Curve = tuple[Sequence[float], Sequence[float]]
-"""Env steps of all tasks together, and the mean return at each."""
+"""Numbers of env steps (of all tasks together), and the mean return at each of them."""
 
 
 def learning_curves_png(
@@ -27,16 +27,16 @@ def learning_curves_png(
     evaluations: Sequence[Mapping[str, Any]],
     title: str,
 ) -> bytes:
-    """Draws returns against env steps, with experts and random play as levels.
+    """Plots a trial's returns against env steps, with final scores of experts and random play as lines.
 
     Args:
         board: The final scores.
         returns: Maps each task to its training curve, which may be empty.
-        evaluations: The evaluations while training, as `TrainingRecord.evaluations` has them.
-        title: Stands above all panels.
+        evaluations: The evaluations during training, as in `TrainingRecord.evaluations`.
+        title: The title above all panels.
 
     Returns:
-        A PNG file.
+        The content of a PNG file.
     """
     figure, panels = make_panels(board.tasks, title)
     for task, axes in panels.items():
@@ -89,11 +89,11 @@ def _draw_final(axes: Axes, at: float, task: str, board: ScoreBoard, policy: str
 
 
 def make_panels(tasks: Sequence[str], title: str) -> tuple[Figure, dict[str, Axes]]:
-    """Makes an empty picture of returns against env steps.
+    """Makes a figure with an empty panel per task, for returns against env steps.
 
     Args:
-        tasks: The tasks, at least one; each has a panel.
-        title: Stands above all panels.
+        tasks: The tasks, at least one.
+        title: The title above all panels.
 
     Returns:
         The figure, and task -> its panel.
@@ -108,21 +108,21 @@ def make_panels(tasks: Sequence[str], title: str) -> tuple[Figure, dict[str, Axe
         style_panel(axes, task)
     for axes in grid.flat[len(tasks) :]:
         axes.set_axis_off()
-    for axes in grid[-1]:  # not the figure's own label, which the legend would cover
+    for axes in grid[-1]:  # the legend would cover a label of the whole figure
         axes.set_xlabel("env steps of all tasks", color=INK, fontsize=8)
     figure.supylabel("return per episode", color=INK, fontsize=9)
     return figure, panels
 
 
 def panels_png(figure: Figure, panels: dict[str, Axes]) -> bytes:
-    """Finishes what was drawn: axes begin at 0 where nothing is below, and all panels have one legend.
+    """Finishes a figure: y axes begin at 0 unless a value is negative, and all panels share one legend.
 
     Args:
         figure: The figure that `make_panels` made.
         panels: Its panels.
 
     Returns:
-        A PNG file.
+        The content of a PNG file.
     """
     handles: dict[str, Artist] = {}
     for axes in panels.values():
@@ -141,14 +141,14 @@ def panels_png(figure: Figure, panels: dict[str, Axes]) -> bytes:
 
 
 def png(figure: Figure) -> bytes:
-    """Returns the figure as a PNG file."""
+    """Returns the figure as the content of a PNG file."""
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()
 
 
 def style_panel(axes: Axes, task: str) -> None:
-    """Titles an empty panel; its lines are thin and its ticks few."""
+    """Sets the title, the ticks and the grid of a task's panel."""
     axes.set_title(task.replace("_", " "), loc="left", fontsize=10, color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -1,4 +1,4 @@
-"""The report on a checkpoint: who scored what, how it was trained, and the files that say so."""
+"""The report on a checkpoint: its scores, how it was trained and evaluated, and the files with all this."""
 
 import json
 import math
@@ -37,20 +37,20 @@ from rllib_distill.tasks.atari import ATARI_DEFAULTS
 from rllib_distill.tasks.task import TaskSpec
 
 FORMAT = "rllib_distill.scores/1"
-_DERIVED = ("env", "env_config", "policies", "simple_optimizer")  # from `tasks`, or of no use
-_RULES = ("frame_skip", "noop_max", "repeat_action_probability", "max_num_frames_per_episode")
+_DERIVED = ("env", "env_config", "policies", "simple_optimizer")  # follow from `tasks`, or are of no use
+_RULES = ("frame_skip", "noop_max", "repeat_action_probability", "max_num_frames_per_episode")  # of a game
 _PACKAGES = ("rllib-distill", "ray", "torch", "numpy", "gymnasium")
-_MOST_POINTS = 200  # of a training curve
+_MOST_POINTS = 200  # of a recorded training curve
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What Tune wrote about a trial while it trained; empty where there is no record.
+    """The results that Tune logged while a trial trained; empty if there is no log.
 
     Attributes:
         results: RLlib's results in order, one per training iteration.
-        expert_modules: Maps each task to the id of the module that was its expert and learned; empty if none
-            did.
+        expert_modules: Maps each task to the id of the module that learned as its expert; empty if the
+            experts did not learn, or there were none.
     """
 
     results: tuple[dict[str, Any], ...]
@@ -58,11 +58,11 @@ class TrainingRecord:
 
     @classmethod
     def read(cls, trial_folder: Path, expert_modules: Mapping[str, str] | None = None) -> "TrainingRecord":
-        """Reads `result.json`, which has one JSON mapping per line.
+        """Reads a trial's `result.json`, which has one JSON mapping per line.
 
         Args:
-            trial_folder: The folder with the trial's checkpoints.
-            expert_modules: As the attribute of this name.
+            trial_folder: The folder with `result.json` and the trial's checkpoints.
+            expert_modules: The attribute of this name; None if it is empty.
         """
         path = trial_folder / "result.json"
         results: list[dict[str, Any]] = []
@@ -70,25 +70,25 @@ class TrainingRecord:
             try:
                 result = json.loads(line)
             except ValueError:
-                continue  # the last line of a run that was killed
+                continue  # the last line is incomplete if the run was killed
             while results and results[-1]["training_iteration"] >= result["training_iteration"]:
-                results.pop()  # the trial went on from an earlier checkpoint
+                results.pop()  # the trial was resumed from an earlier checkpoint
             results.append(result)
         return cls(tuple(results), dict(expert_modules or {}))
 
     @property
     def env_steps(self) -> int | None:
-        """Env steps of all tasks together; None if there is no record."""
+        """The number of env steps of all tasks together; None if there is no record."""
         steps = self.results[-1].get("num_env_steps_sampled_lifetime") if self.results else None
         return None if steps is None else int(steps)
 
     @property
     def seconds(self) -> float | None:
-        """How long the trial trained; None if there is no record."""
+        """The training time in seconds; None if there is no record."""
         return float(self.results[-1]["time_total_s"]) if self.results else None
 
     def returns(self, task: str) -> tuple[list[float], list[float]]:
-        """Returns a task's training curve: env steps of all tasks together, and the latest mean return."""
+        """Returns a task's training curve: numbers of env steps of all tasks together, and mean returns."""
         points = [
             (float(result["num_env_steps_sampled_lifetime"]), mean)
             for result in self.results
@@ -98,13 +98,14 @@ class TrainingRecord:
 
     @property
     def curve(self) -> list[dict[str, Any]]:
-        """The training returns of all tasks, in few enough points to be kept with every run.
+        """The training curves of all tasks, reduced to at most 200 points.
 
-        Where there are more than 200 results, those of each of 200 equal ranges of env steps are averaged.
+        If there are more than 200 results, the env steps are divided into 200 equal ranges, and the results
+        in each range are averaged.
 
         Returns:
-            Points in order: `env_steps` of all tasks together, `seconds` trained, and `returns`, which maps
-            each task that has one by then to the mean return of its last training episodes.
+            Points in order, each with `env_steps` (of all tasks together), `seconds` (of training), and
+            `returns`, which maps each task with a finished episode to the mean return of its latest ones.
         """
         results = [result for result in self.results if _training_returns(result)]
         returns = pd.DataFrame(map(_training_returns, results))
@@ -124,7 +125,7 @@ class TrainingRecord:
             {
                 "env_steps": round(at),
                 "seconds": round(trained, 1),
-                "returns": {  # 6 digits make a small file
+                "returns": {  # rounded to 6 digits to keep the file small
                     task: float(f"{mean:.6g}") for task, mean in of_tasks.items() if not math.isnan(mean)
                 },
             }
@@ -133,18 +134,18 @@ class TrainingRecord:
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:
-        """The evaluations that RLlib made while the trial trained.
+        """The evaluations that RLlib ran during training.
 
         Returns:
-            In order: `env_steps` of all tasks together, and mappings of tasks to mean returns: `student` (of
-            whoever acts for the tasks), `experts` where they learn, and `distilled` where there is such a
-            policy.
+            Evaluations in order, each with `env_steps` (of all tasks together) and mappings of tasks to mean
+            returns: `student` (of the student or the tasks' own policies), `experts` if they learned, and
+            `distilled` if there is a distilled policy.
         """
         evaluations = []
         for result in self.results:
             evaluation = result.get("evaluation") or {}
             if "num_healthy_workers" not in evaluation:
-                continue  # RLlib repeats the last one in the results of iterations without their own
+                continue  # RLlib repeats the last evaluation in iterations that have none of their own
             runners = evaluation.get("env_runners", {})
             modules = runners.get("module_episode_returns_mean", {})
             experts = {
@@ -163,19 +164,19 @@ class TrainingRecord:
 
 
 def _training_returns(result: Mapping[str, Any]) -> dict[str, float]:
-    """Maps each task to the mean return of its last training episodes; empty before one has ended."""
+    """Maps each task to the mean return of its latest training episodes; tasks without one are left out."""
     means = result.get("env_runners", {}).get("agent_episode_returns_mean", {})
     return {task: float(mean) for task, mean in means.items() if mean is not None and math.isfinite(mean)}
 
 
 @dataclass(frozen=True)
 class Report:
-    """Scores of a checkpoint, and all that is needed to get them again.
+    """The scores of a checkpoint, with what is needed to reproduce them.
 
     Attributes:
         board: The scores.
-        record: The record of the training; empty where none lies beside the checkpoint.
-        facts: Checkpoint, algorithm, settings, seeds, versions and command.
+        record: The record of the training; empty if there is none beside the checkpoint.
+        facts: Checkpoint, algorithm, settings, seeds, versions of packages, and command.
     """
 
     board: ScoreBoard
@@ -183,7 +184,7 @@ class Report:
     facts: Mapping[str, Any]
 
     def to_json(self) -> str:
-        """Writes the whole report as JSON, with the return of every episode in `returns`."""
+        """Returns the whole report as JSON text, with the return of every episode in `returns`."""
         board = self.board
         tasks = {
             task: {
@@ -197,20 +198,20 @@ class Report:
         return json_text({"format": FORMAT, "tasks": tasks, **total, **self.facts, **training}) + "\n"
 
     def to_csv(self) -> str:
-        """Writes the scores as CSV, one row per task."""
+        """Returns the scores as CSV text, one row per task."""
         return score_csv(self.board)
 
     def write(self, folder: Path) -> list[Path]:
         """Writes `scores.json`, `scores.csv` and, if the training was recorded, `learning_curves.png`.
 
         Args:
-            folder: Where the files belong.
+            folder: The folder to write into.
 
         Returns:
             The paths of the files.
 
         Raises:
-            DistillError: A file cannot be written; then none is.
+            DistillError: A file cannot be written; then no file is written.
         """
         contents = {"scores.json": self.to_json().encode(), "scores.csv": self.to_csv().encode()}
         if self.record.results:
@@ -239,21 +240,26 @@ def make_report(
     command: str = "",
     on_progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Report:
-    """Plays as a checkpoint's policies do, at random, and as its experts or distilled policy if it has any.
+    """Evaluates a checkpoint's policies, random actions, and the experts and distilled policy if it has any.
 
     Ray must have been started.
 
     Args:
         checkpoint: The checkpoint's folder.
-        episodes: Episodes per policy and task.
-        steps: Instead of so many episodes, an epoch of so many steps; the papers' have 125,000.
-        epsilon: Chance of a random action; the papers' is 0.05. None: the config's `evaluation_epsilon`.
-        seed: Seeds environments and chance.
-        command: The command that the user gave, for the record.
-        on_progress: Is told how many of how many games are finished.
+        episodes: Number of episodes per policy and task.
+        steps: Number of steps per policy and task (an epoch, see `play_steps`), instead of `episodes`;
+            125,000 in the Atari papers.
+        epsilon: Probability of a random action, 0.05 in the Atari papers; None takes the config's
+            `evaluation_epsilon`.
+        seed: Seed of environments and random actions.
+        command: The user's command, which the report mentions.
+        on_progress: As in `play_in_parallel`.
+
+    Returns:
+        The report.
 
     Raises:
-        DistillError: The checkpoint, or an expert of it, cannot be read.
+        DistillError: The checkpoint, or the file of an expert, cannot be read.
     """
     trained = TrainedPolicies(checkpoint)
     config, folder = trained.config, str(checkpoint.resolve())
@@ -262,7 +268,7 @@ def make_report(
     if config.expert_modules:
         policies[EXPERT] = partial(checkpoint_actor, folder, "expert")
     elif isinstance(config, ExpertsMixin):
-        config.load_experts()  # raises what is wrong with them, here rather than far away
+        config.load_experts()  # raises an error here rather than in a Ray task
         policies[EXPERT] = partial(expert_actor, dict(cast(Mapping[str, str], config.expert_paths)))
     policies[STUDENT if EXPERT in policies else POLICY] = partial(checkpoint_actor, folder, "policy")
     if config.evaluates_distilled:
@@ -293,12 +299,16 @@ def make_report(
 
 
 def games_of(specs: Mapping[str, TaskSpec]) -> dict[str, str]:
-    """Finds the tasks that are games of `RANDOM_AND_HUMAN`.
+    """Finds the tasks whose scores can be compared with those in `RANDOM_AND_HUMAN`.
 
-    Wrapped, with sticky actions or shorter episodes it is another game, with other scores.
+    They are Atari games without wrappers and with the default rules: other frame skips, no-op starts, sticky
+    actions or lengths of episodes would change the scores.
+
+    Args:
+        specs: Task -> how it is made.
 
     Returns:
-        Task -> its name there; tasks that are no such game are left out.
+        Task -> the name of its game in the table, only for such tasks.
     """
     games = {
         name: atari_game(spec.env)
@@ -312,13 +322,15 @@ def games_of(specs: Mapping[str, TaskSpec]) -> dict[str, str]:
 
 
 def note_expected_returns(folder: Path, report: Report) -> None:
-    """Writes measured returns into the expert files that training exported, which know none yet.
+    """Adds the measured returns to the expert files that training exported.
 
     Args:
-        folder: Has `<task>.safetensors`; tasks without one are left out, and those of which not one episode
-            ended.
-        report: The report on the policies, or the experts that learned beside a student, that became these
-            files.
+        folder: The folder of the files `<task>.safetensors`. Tasks without a file are skipped, and so are
+            tasks of which no episode ended.
+        report: The report on these experts, which are its `policy`, or its `expert` beside a student.
+
+    Raises:
+        DistillError: A file cannot be read or written.
     """
     board = report.board
     policy = POLICY if POLICY in board.policies else EXPERT
@@ -357,7 +369,7 @@ def _summary(board: ScoreBoard, policy: str, task: str) -> dict[str, Any]:
 
 
 def _essentials(config: AlgorithmConfig) -> dict[str, Any]:
-    """Picks our own settings, and those of RLlib's that are not at their defaults; `variant` sums them up."""
+    """Returns this package's settings, those of RLlib's that differ from the default, and the variant."""
     stock, default = vars(AlgorithmConfig()), vars(type(config)())
     settings = {
         key.removeprefix("_"): value

@@ -1,4 +1,4 @@
-"""Scores of all policies on all tasks: how they are compared, and the tables that show them."""
+"""The scores of several policies on several tasks: how they are compared, and tables of them."""
 
 import math
 import re
@@ -41,12 +41,12 @@ RANDOM_AND_HUMAN: dict[str, tuple[float, float]] = {
     "video_pinball": (16256.9, 17667.9), "wizard_of_wor": (563.5, 4756.5), "yars_revenge": (3092.9, 54576.9),
     "zaxxon": (32.5, 9173.3),
 }  # fmt: skip
-"""Game -> mean score of uniformly random actions, and of a professional human tester.
+"""Game -> mean score of uniformly random actions, and mean score of a professional human tester.
 
 From the tables for no-op starts of Wang et al. 2016, "Dueling Network Architectures for Deep Reinforcement
 Learning" (https://arxiv.org/abs/1511.06581). Badia et al. 2020, "Agent57: Outperforming the Atari Human
-Benchmark" (https://arxiv.org/abs/2003.13350, appendix H.4) print the same, but 0 for random play in Video
-Pinball. Games last at most 30 minutes, and every action is obeyed (no sticky actions).
+Benchmark" (https://arxiv.org/abs/2003.13350, appendix H.4) print the same, except 0 for random play in Video
+Pinball. Games last at most 30 minutes, without sticky actions.
 """
 
 
@@ -55,12 +55,11 @@ class ScoreBoard:
     """The scores of several policies on the same tasks.
 
     Attributes:
-        episodes: Name of a policy -> task -> what it played. There is `random` and, beside it, `expert` and
-            `student`; or `policy` and, where the tasks' policies share what they learn through one,
-            `distilled`.
-        games: Maps each task that is a game of `RANDOM_AND_HUMAN` to its name there.
-        epsilon: Chance of a random action that all but `random` had.
-        steps: Length of the epochs that were played; None if it was a number of episodes.
+        episodes: Name of a policy -> task -> the episodes it played. The policies are `random`, and either
+            `expert` and `student` or else `policy`; algorithms with a distilled policy have `distilled`, too.
+        games: Maps each task that is a game in `RANDOM_AND_HUMAN` to its name there.
+        epsilon: Probability of a random action of all policies but `random`; None if it is unknown.
+        steps: Length in steps of the epochs that were played; None if a number of episodes was played.
     """
 
     episodes: Mapping[str, Mapping[str, EpisodeReturns]]
@@ -70,7 +69,7 @@ class ScoreBoard:
 
     @property
     def policies(self) -> tuple[str, ...]:
-        """The names of the policies, in the order of columns."""
+        """The names of the policies, in the order of the tables' columns."""
         return tuple(self.episodes)
 
     @property
@@ -79,26 +78,27 @@ class ScoreBoard:
         return tuple(next(iter(self.episodes.values())))
 
     def mean(self, policy: str, task: str) -> float:
-        """Returns the mean return per episode."""
+        """Returns the mean return of a policy's episodes of a task."""
         return float(np.mean(self.episodes[policy][task].returns))
 
     def std(self, policy: str, task: str) -> float:
-        """Returns the standard deviation of an episode's return."""
+        """Returns the standard deviation of these episodes' returns."""
         return float(np.std(self.episodes[policy][task].returns))
 
     def num_episodes(self, policy: str, task: str) -> int:
-        """Returns how many episodes the mean is over."""
+        """Returns the number of these episodes."""
         return len(self.episodes[policy][task].returns)
 
     def is_unfinished(self, policy: str, task: str) -> bool:
-        """Tells whether no episode ended in the epoch, so that the score is of those that it cut off."""
+        """Tells whether no episode ended within the epoch, so that the score is of unfinished episodes."""
         played = self.episodes[policy][task]
         return isinstance(played, EpochReturns) and not played.finished
 
     def human_normalised(self, policy: str, task: str) -> float | None:
-        """Returns `(mean - random) / (human - random)` with the published scores, which are of whole games.
+        """Returns `(mean - random) / (human - random)` with the published scores of `RANDOM_AND_HUMAN`.
 
-        It is None for a task that is no such game, and for a score of what was cut off.
+        It is None for a task that is not in the table, and for unfinished episodes, since the published
+        scores are of whole games.
         """
         if task not in self.games or self.is_unfinished(policy, task):
             return None
@@ -106,11 +106,11 @@ class ScoreBoard:
 
     @property
     def measure(self) -> Measure | None:
-        """How student and expert are compared, the same way on all tasks; None without a student.
+        """How student and expert are compared, the same way on all tasks; None if there is no student.
 
-        The measure is `ratio` unless that means nothing, because 0 is a score like any other: if one mean is
-        0 or less, or anyone has scored less than 0 in one episode (as in Pong, however good the two are), it
-        is `normalised`, with the score of random play as it was measured.
+        The measure is `ratio` where scores are positive. Where they are not, a ratio means nothing: if a mean
+        return of student or expert is 0 or less, or the return of any policy's episode is below 0 (as in
+        Pong, even for good players), the measure is `normalised`, with random play as measured.
         """
         if STUDENT not in self.episodes:
             return None
@@ -119,10 +119,10 @@ class ScoreBoard:
         return "ratio" if min(scores) > 0 and lowest >= 0 else "normalised"
 
     def student_share(self, task: str) -> float | None:
-        """Compares student and expert by `measure`; None without a student.
+        """Returns the student's share of the expert's score by `measure`; None if there is no student.
 
-        It is also None where the expert is no better than random play, and where any score is of what was cut
-        off: half a lost game looks like a good one.
+        It is also None where `share_of_expert` is None, and where the score of any policy is of unfinished
+        episodes: half of a game that will be lost can have a good score.
         """
         if self.measure is None or any(self.is_unfinished(policy, task) for policy in self.policies):
             return None
@@ -131,31 +131,38 @@ class ScoreBoard:
 
     @property
     def geometric_mean(self) -> float | None:
-        """The geometric mean of the shares of all tasks; None if one is missing or not above 0."""
+        """The geometric mean of all tasks' shares; None if one is missing or not above 0."""
         return geometric_mean(self.student_share(task) for task in self.tasks)
 
 
 def share_of_expert(measure: Measure, student: float, expert: float, random: float) -> float | None:
-    """Compares a student's mean return with its expert's and, if normalised, that of random play.
+    """Returns `(student - base) / (expert - base)`; None if the expert's return is not above the base.
 
-    The share is None where the expert is no better than nothing, or than random play.
+    Args:
+        measure: Sets the base: it is 0 for `ratio` and `random` for `normalised`.
+        student: The student's mean return.
+        expert: The expert's mean return.
+        random: The mean return of random play.
     """
     base = 0.0 if measure == "ratio" else random
     return (student - base) / (expert - base) if expert > base else None
 
 
 def geometric_mean(shares: Iterable[float | None]) -> float | None:
-    """Returns the geometric mean; None if there are no shares, or one is missing, NaN or not above 0."""
+    """Returns the geometric mean of shares; None if there are none, or one is None, NaN or not above 0."""
     logs = [math.log(share) if share is not None and share > 0 else None for share in shares]
     known = [log for log in logs if log is not None]
     return math.exp(sum(known) / len(known)) if known and len(known) == len(logs) else None
 
 
 def atari_game(env: Any) -> str | None:
-    """Finds a game in `RANDOM_AND_HUMAN`, such as `"space_invaders"`; None for what is not in the table.
+    """Finds the name of a game in `RANDOM_AND_HUMAN`.
 
     Args:
-        env: A gymnasium id, such as `"ALE/SpaceInvaders-v5"`, or the name itself.
+        env: A gymnasium id such as `"ALE/SpaceInvaders-v5"`, or the name itself.
+
+    Returns:
+        The name, such as `"space_invaders"`; None if `env` is not in the table.
     """
     if not isinstance(env, str):
         return None
@@ -165,11 +172,11 @@ def atari_game(env: Any) -> str | None:
 
 
 def human_normalised(env: str, score: float) -> float | None:
-    """Computes `(score - random) / (human - random)`: 0 is random play, 1 is the human.
+    """Returns `(score - random) / (human - random)`: 0 is random play, 1 is the human.
 
     Args:
-        env: The game, as `atari_game` takes it; for what is not in the table, the result is None.
-        score: The mean return per episode, of raw rewards and whole games.
+        env: The game, as in `atari_game`; the result is None if it is not in the table.
+        score: The mean return of whole games, of unclipped rewards.
     """
     game = atari_game(env)
     if game is None:
@@ -179,7 +186,7 @@ def human_normalised(env: str, score: float) -> float | None:
 
 
 def score_table(board: ScoreBoard, title: str = "") -> Table:
-    """Makes a table for a terminal: mean return per episode and, but for random play, standard deviation."""
+    """Makes a table for a terminal: mean returns and, except for random play, standard deviations."""
     table = Table(
         title=title or None,
         title_justify="left",
@@ -206,7 +213,7 @@ def score_table(board: ScoreBoard, title: str = "") -> Table:
 
 
 def summary_table(boards: Mapping[str, ScoreBoard]) -> Table:
-    """Makes a table of the geometric means of several trials, and their mean; `boards` has them by name."""
+    """Makes a table for a terminal: the geometric mean of each trial (name -> scores), and their mean."""
     means = {trial: board.geometric_mean for trial, board in boards.items()}
     known = [mean for mean in means.values() if mean is not None]
     table = Table("trial", title="all trials", title_justify="left", title_style="bold")
@@ -219,9 +226,9 @@ def summary_table(boards: Mapping[str, ScoreBoard]) -> Table:
 
 
 def score_csv(board: ScoreBoard) -> str:
-    """Writes the scores as CSV, one row per task.
+    """Returns the scores as CSV text, one row per task.
 
-    Where epochs were played, the column `unfinished` names the policies of whom no episode ended.
+    If epochs were played, the column `unfinished` names the policies of which no episode ended.
     """
     rows = [_csv_row(board, task) for task in board.tasks]
     return str(pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
@@ -245,14 +252,14 @@ def _csv_row(board: ScoreBoard, task: str) -> dict[str, Any]:
 
 
 def _beside_a_human(board: ScoreBoard) -> list[str]:
-    """Returns all policies but random play, a yardstick itself; none where there are no games."""
+    """Returns the policies with human-normalised scores: all but random play, or none without Atari games."""
     return [policy for policy in board.policies if policy != RANDOM] if board.games else []
 
 
 def _caption(board: ScoreBoard) -> str:
     lines = [_how_it_was_played(board)]
     if any(board.is_unfinished(policy, task) for policy in board.policies for task in board.tasks):
-        lines.append("*: not one episode ended; the score of what was cut off is compared with nothing")
+        lines.append("*: not one episode ended; the score, of unfinished episodes, is not compared")
     if board.measure == "normalised":
         lines.append("above random: (student - random) / (expert - random), with random as measured;")
         lines.append("a plain ratio means nothing where scores can be 0 or less")

@@ -1,4 +1,4 @@
-"""A page of results in Markdown, made from recorded runs; the same runs make the same page."""
+"""Pages of results in Markdown, made from recorded runs; the same runs always make the same page."""
 
 import re
 from collections import Counter
@@ -19,10 +19,11 @@ from rllib_distill.schema import Schema, validate
 
 
 class Section(CurveOptions):
-    """A section of a page, see `read_page`: what is said above its table, and which runs are compared how.
+    """A section of a page: a text, and a table that compares recorded runs; `read_page` shows its keys.
 
-    The kind `scores` compares students with experts, `stability` with teachers that learned beside them (its
-    rows are tasks), and `curves` any runs by their returns while they trained; only it has `CurveOptions`.
+    The kind `scores` compares students with their experts. `stability` compares students with experts that
+    were trained at the same time, with a row per task. `curves` compares any runs by their training returns;
+    only this kind has `CurveOptions`.
     """
 
     title: str
@@ -46,7 +47,7 @@ class Section(CurveOptions):
 
 
 class PageFile(Schema):
-    """What a person writes about a page: its title, Markdown below it, and its sections in order."""
+    """The content of a page's YAML file: a title, a text in Markdown, and the sections in order."""
 
     title: str
     text: str = ""
@@ -55,28 +56,28 @@ class PageFile(Schema):
 
 @dataclass(frozen=True)
 class ResultsPage:
-    """A page, with the runs of its sections.
+    """A page of results, with the runs of its sections.
 
     Attributes:
-        file: What the page says.
-        runs: The runs of each section, at least one.
+        file: The content of the page's YAML file.
+        runs: The runs of each section, at least one per section.
     """
 
     file: PageFile
     runs: Sequence[Sequence[RecordedRun]]
 
     def write(self, path: Path, command: str) -> list[Path]:
-        """Writes the page, and its pictures beside it.
+        """Writes the page, and its plots into the same folder.
 
         Args:
-            path: Where the page belongs.
-            command: The command that the user gave, for the record.
+            path: The path of the page.
+            command: The user's command, which the page mentions.
 
         Returns:
             The paths of the files.
 
         Raises:
-            DistillError: The runs of a section do not fit together, or a file cannot be written; then nothing
+            DistillError: The runs of a section do not fit together, or a file cannot be written; then no file
                 is written.
         """
         pictures: dict[str, bytes] = {}
@@ -112,30 +113,33 @@ class ResultsPage:
 
 
 def read_page(path: Path) -> ResultsPage:
-    """Reads a page and its runs.
+    """Reads a page's YAML file and the runs that it names.
 
     Args:
         path: The path of a YAML file such as
 
             title: Results
-            text: What all of it is about.           # Markdown, optional
+            text: What the page is about.            # Markdown, optional
             sections:
               - title: Three losses
-                text: What is to be seen here.       # Markdown, optional
+                text: What the table shows.          # Markdown, optional
                 runs: recorded/losses/*.json         # or a list; relative to this file
                 rows: [loss]                         # settings; each combination of values is a row
-                kind: scores                         # the default; or stability, which has no rows; or curves
+                kind: scores                         # the default; or stability, without rows; or curves
               - title: How fast each learns
                 runs: recorded/distral/*.json
-                rows: [variant]
-                kind: curves                         # of the returns while training; these have, if you like:
-                threshold: 0.8                       # a mean return; the env steps until it are compared
-                from_env_steps: 100000               # where the area under a curve begins, default 0
-                labels: {kl_2col: KL with 2 columns} # nicer names of rows
-                best_of: [beta]                      # settings among rows of which the best values are shown
+                rows: [variant, beta]
+                kind: curves                         # of training returns; all keys below are optional
+                threshold: 0.8                       # adds the env steps until this mean return is reached
+                from_env_steps: 100000               # the area under the curve begins here; default 0
+                labels: {"kl_2col, 5": 2 columns}    # nicer labels of rows
+                best_of: [beta]                      # only the best values of these settings are shown
+
+    Returns:
+        The page.
 
     Raises:
-        DistillError: Something is wrong with the file, or with a run.
+        DistillError: The file or a run cannot be read, or has a wrong key or value.
     """
     file = validate(PageFile, read_yaml(path, "results file"), str(path))
     return ResultsPage(file, [_read_runs(section, path.parent) for section in file.sections])
@@ -155,7 +159,7 @@ def _read_runs(section: Section, folder: Path) -> list[RecordedRun]:
 
 
 def _content(section: Section, runs: Sequence[RecordedRun]) -> tuple[str, bytes | None]:
-    """Makes the section's table, and its picture if it has one."""
+    """Returns the section's table and, if its kind has one, its plot."""
     if section.kind == "scores":
         return share_table(runs, section.rows), None
     if section.kind == "stability":

@@ -1,4 +1,4 @@
-"""Pictures of recorded runs: learning curves of all rows, and evaluations of students and their teachers."""
+"""Plots of recorded runs: learning curves of a table's rows, and evaluations of students and teachers."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -16,23 +16,26 @@ from rllib_distill.results.runs import RecordedRun, all_tasks, interpolated
 from rllib_distill.results.tables import CurveTable, stability_frame
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#22262d")
-"""Okabe and Ito's, which colour-blind people tell apart as well; without the yellow, too light for lines."""
+"""The palette of Okabe and Ito for colour-blind readers, without its yellow, which is too light for lines."""
 
 _DASHES = ("-", "--", "-.", ":")
-_MOST_TASKS = 8  # with panels of their own
+_MOST_TASKS = 8  # tables with more tasks get no panel per task
 _COLUMNS = 4
 _WIDTH, _HEIGHT, _SMALL_HEIGHT = 10.5, 3.9, 2.1  # inches
 
 
 def stability_picture(runs: Sequence[RecordedRun], title: str) -> bytes:
-    """Draws the evaluations of student and teacher, a panel per task and a line per seed.
+    """Plots the evaluations of students and teachers during training: a panel per task, a line per seed.
 
     Args:
-        runs: As `stability_frame` takes them.
-        title: Stands above all panels.
+        runs: The runs, as in `stability_frame`.
+        title: The title above all panels.
 
     Returns:
-        A PNG file.
+        The content of a PNG file.
+
+    Raises:
+        DistillError: As `stability_frame`.
     """
     frame = stability_frame(runs)
     figure, panels = make_panels(all_tasks(runs), title)
@@ -44,14 +47,14 @@ def stability_picture(runs: Sequence[RecordedRun], title: str) -> bytes:
 
 
 def curve_picture(table: CurveTable, title: str) -> bytes:
-    """Draws mean returns against env steps: all rows over the mean of the tasks, and small panels per task.
+    """Plots training returns against env steps: a large panel of the tasks' mean, and a small one per task.
 
     Args:
-        table: The rows, in the order of the legend. Tasks have panels of their own if they are 2 to 8.
-        title: Stands above all panels.
+        table: The rows, in the order of the legend. There are small panels only for 2 to 8 tasks.
+        title: The title above all panels.
 
     Returns:
-        A PNG file.
+        The content of a PNG file.
     """
     tasks = table.tasks
     rows = math.ceil(len(tasks) / _COLUMNS) if 1 < len(tasks) <= _MOST_TASKS else 0
@@ -107,27 +110,27 @@ def _draw_tasks(figure: SubFigure, table: CurveTable, rows: int) -> None:
 
 
 def _of_seeds(curves: Iterable[pd.Series]) -> pd.DataFrame:
-    """Puts the curves of seeds beside each other, a column each, until the first of them ends."""
+    """Returns the curves of all seeds as columns of a table, up to the end of the shortest curve."""
     curves = list(curves)
     together = interpolated(pd.concat(curves, axis=1, sort=True))
     return together.loc[: min(curve.index[-1] for curve in curves)]
 
 
 def _compared(values: Any, table: CurveTable) -> NDArray[np.float64]:
-    """Picks the values, of a table or a curve, where areas are taken; at least the last."""
+    """Returns the values of a table or a curve from `from_env_steps` on, or at least its last one."""
     start = min(table.options.from_env_steps, values.index[-1])
     return np.asarray(values.loc[start:], np.float64)
 
 
 def _fit_height(axes: Axes, shown: Sequence[NDArray[np.float64]]) -> None:
-    """Shows these values; what is far below them, before areas begin, would make them look all alike."""
+    """Fits the y axis to these values; far lower ones before `from_env_steps` would flatten the lines."""
     low, high = min(values.min() for values in shown), max(values.max() for values in shown)
     margin = 0.05 * (high - low) or 0.05
     axes.set_ylim(0.0 if low >= 0.0 else low - margin, high + margin)
 
 
 def _look(place: int, order: int) -> dict[str, Any]:
-    """Chooses the look of a row's line, the same in every panel, and in other sections with the same rows."""
+    """Returns the style of a row's line: the same in all panels, and in other sections with the same rows."""
     dashes = _DASHES[place // len(_COLOURS) % len(_DASHES)]
-    on_top = 3 - order / (order + 1)  # the better, the higher; other lines are at 2
+    on_top = 3 - order / (order + 1)  # better rows above worse ones, and all above other lines, which have 2
     return {"color": _COLOURS[place % len(_COLOURS)], "linestyle": dashes, "zorder": on_top}

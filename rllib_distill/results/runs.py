@@ -1,4 +1,4 @@
-"""Recorded runs: what their files hold, and many of them as one table of scores or as curves."""
+"""Recorded runs: the content of their files, and the scores and curves of several runs in one table."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from rllib_distill.evaluation.report import FORMAT
 from rllib_distill.files import json_text
 from rllib_distill.schema import Schema, validate
 
-_WINDOW = 5  # points of a curve
+_WINDOW = 5  # number of points of a curve that `first_reach` averages
 
 
 class _Recorded(Schema):
@@ -24,7 +24,7 @@ class _Recorded(Schema):
 
 
 class Score(_Recorded):
-    """What one policy scored on one task: returns per episode, and where it applies what they are worth."""
+    """The score of one policy on one task: statistics of the returns and lengths (in steps) of episodes."""
 
     episodes: int
     env_steps: int
@@ -39,7 +39,7 @@ class Score(_Recorded):
 
 
 class TaskScores(_Recorded):
-    """The scores of a task: of a student and its expert, or of a policy that had no expert."""
+    """All policies' scores on a task; the trained policy is `student` if it has experts, else `policy`."""
 
     random: Score
     expert: Score | None = None
@@ -63,13 +63,13 @@ class TaskScores(_Recorded):
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether a score is of episodes that were cut off, and can be compared with nothing."""
+        """Whether a score is of unfinished episodes, so that the task's scores cannot be compared."""
         scores = (self.random, self.expert, self.student, self.policy, self.distilled)
         return any(score is not None and score.unfinished for score in scores)
 
 
 class HowPlayed(_Recorded):
-    """How the scores were made: a number of episodes, or an epoch of so many steps."""
+    """How the scores were measured: over a number of episodes, or over an epoch of a number of steps."""
 
     episodes: int | None = None
     steps: int | None = None
@@ -78,7 +78,7 @@ class HowPlayed(_Recorded):
 
 
 class Training(_Recorded):
-    """How long a run was trained, of all tasks together, and with which seed."""
+    """How long a run was trained (env steps of all tasks together, and seconds), and with which seed."""
 
     env_steps: int | None
     seconds: float | None
@@ -86,7 +86,7 @@ class Training(_Recorded):
 
 
 class Evaluation(_Recorded):
-    """Mean returns of an evaluation while training: task -> return."""
+    """Mean returns in one evaluation during training, for each kind of policies: task -> mean return."""
 
     env_steps: int
     student: dict[str, float]
@@ -95,7 +95,7 @@ class Evaluation(_Recorded):
 
 
 class TrainingPoint(_Recorded):
-    """A point of the training curve: task -> mean return of its latest episodes."""
+    """A point of the training curve; `returns` maps tasks to the mean return of their latest episodes."""
 
     env_steps: int
     seconds: float
@@ -122,11 +122,11 @@ class ScoresFile(_Recorded):
 
 @dataclass(frozen=True, eq=False)
 class RecordedRun:
-    """A run's scores and all that is known about how they were made.
+    """A run's recorded scores, and how it was trained and evaluated.
 
     Attributes:
         path: The path of the run's file.
-        scores: What the file holds.
+        scores: The content of the file.
     """
 
     path: Path
@@ -134,10 +134,13 @@ class RecordedRun:
 
     @classmethod
     def read(cls, path: Path) -> "RecordedRun":
-        """Reads a `scores.json`, or the file that `rllib record` made of one.
+        """Reads a `scores.json`, or a copy of one that `rllib record` made.
+
+        Args:
+            path: The path of the file.
 
         Raises:
-            DistillError: The file cannot be read, or another program or version wrote it.
+            DistillError: The file cannot be read, is not JSON, or has another format.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -154,7 +157,7 @@ class RecordedRun:
         return cls(path, validate(ScoresFile, content, str(path)))
 
     def compact(self) -> str:
-        """Writes all but every episode's return as JSON; paths below the working folder become relative."""
+        """Returns all but single episodes' returns as JSON; paths in the working folder become relative."""
         returns = {"tasks": {"__all__": {"__all__": {"returns"}}}}
         content = self.scores.model_dump(exclude_unset=True, exclude=returns)
         return json_text(content).replace(f"{Path.cwd()}/", "") + "\n"
@@ -170,20 +173,28 @@ class RecordedRun:
         return all(scores.expert is not None for scores in self.scores.tasks.values())
 
     def setting(self, key: str) -> Any:
-        """Looks up `algorithm` or a setting of the config, such as `network.type`; None if it is missing."""
+        """Returns `algorithm`, or a setting of the config such as `network.type`; None if it is missing."""
         value: Any = {**self.scores.config, "algorithm": self.scores.algorithm}
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
         return value
 
     def evaluated(self, who: str, task: str) -> pd.Series:
-        """Returns the evaluations of `student`, `experts` or `distilled`: env steps -> mean return."""
+        """Returns the evaluations of one kind of policies during training.
+
+        Args:
+            who: `student`, `experts` or `distilled`.
+            task: The task.
+
+        Returns:
+            Env steps of all tasks together -> mean return; empty if there are none.
+        """
         points = {e.env_steps: (getattr(e, who) or {}).get(task) for e in self.scores.evaluations}
         return pd.Series(points, dtype=float).dropna()
 
     @cached_property
     def training_returns(self) -> pd.DataFrame:
-        """Mean returns while training: a row per env steps of all tasks together, a column per task."""
+        """Training returns: a row per point of the curve (its index: env steps), and a column per task."""
         points = self.scores.training_curve
         steps = pd.Index([float(point.env_steps) for point in points], name="env_steps")
         frame = pd.DataFrame([point.returns for point in points], steps, list(self.tasks), dtype=float)
@@ -191,25 +202,25 @@ class RecordedRun:
 
     @cached_property
     def mean_curve(self) -> pd.Series:
-        """The mean over the tasks: env steps -> mean return."""
+        """The mean of the tasks' training returns, with gaps interpolated: env steps -> mean return."""
         return interpolated(self.training_returns.dropna(how="all")).mean(axis=1)
 
 
 def score_frame(runs: Sequence[RecordedRun], keys: Sequence[str]) -> pd.DataFrame:
-    """Makes one table of the scores of many runs, to be grouped by settings, seeds and tasks.
+    """Makes one table of the scores of several runs, which can be grouped by settings, seeds and tasks.
 
     Args:
         runs: The runs, at least one.
-        keys: Settings, as `RecordedRun.setting` takes them.
+        keys: Settings, as in `RecordedRun.setting`.
 
     Returns:
-        A row per run and task, in the order of the settings (numbers first, then by the alphabet) and of the
-        seeds. Columns: the settings and `seed` as text, `task`, `run` (a `RecordedRun`), the mean returns
-        `random`, `expert` (NaN where there is none) and `learner`; `unfinished`, as `TaskScores` has it;
-        `env_steps` and `seconds` of the run's training.
+        A row per run and task, sorted by the settings (numbers before texts) and then by the seed. Columns:
+        the settings and `seed` as text; `task`; `run` (a `RecordedRun`); the mean returns `random`, `expert`
+        (NaN if there is none) and `learner`; `unfinished` (see `TaskScores.is_unfinished`); and `env_steps`
+        and `seconds` of training.
 
     Raises:
-        DistillError: No run has a key, or two runs with the same settings have the same seed and task.
+        DistillError: A key is in no run, or two runs with the same settings have the same seed and task.
     """
     for key in keys:
         if all(run.setting(key) is None for run in runs):
@@ -249,35 +260,49 @@ def score_frame(runs: Sequence[RecordedRun], keys: Sequence[str]) -> pd.DataFram
 
 
 def all_tasks(runs: Sequence[RecordedRun]) -> list[str]:
-    """Returns every task that a run has, once."""
+    """Returns the tasks of all runs, each once."""
     return list(dict.fromkeys(task for run in runs for task in run.tasks))
 
 
 def setting_text(value: Any) -> str:
-    """Writes a setting as YAML and JSON have it; a dash where there is none."""
+    """Writes a setting as it is in YAML or JSON; a dash if it is None."""
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:g}"  # 0.0 in one run is 0 in another
+        return f"{value:g}"  # 0.0 and 0 are the same setting
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 
 
 def interpolated(curves: pd.DataFrame) -> pd.DataFrame:
-    """Fills the gaps of curves (columns): straight between their points, and level outside of them."""
+    """Fills the gaps of curves (the columns): linearly between points, constantly before and after them."""
     return curves.interpolate(method="index", limit_direction="both")
 
 
 def mean_return(curve: pd.Series, start: float, end: float) -> float:
-    """Averages a curve over the env steps from `start` to `end` > `start`: its area over their width."""
+    """Returns the mean of a curve over a range of env steps: the area below it, divided by the range.
+
+    Args:
+        curve: Env steps -> mean return, linear between its points.
+        start: Where the range begins, in env steps.
+        end: Where the range ends, greater than `start`.
+    """
     inside = curve.index[(curve.index > start) & (curve.index < end)]
     steps = np.array([start, *inside, end])
     return float(np.trapezoid(np.interp(steps, curve.index, curve), steps) / (end - start))
 
 
 def first_reach(curve: pd.Series, level: float, end: float) -> float:
-    """Finds the env step, up to `end`, at which a curve first is at a level; infinity where there is none.
+    """Returns the number of env steps after which a curve first reaches a level.
 
-    There the mean over the last 5 points (all, if there are fewer) is at least that level.
+    It has reached the level when the mean of its latest 5 points (of all, if it has fewer) is at least that.
+
+    Args:
+        curve: Env steps -> mean return.
+        level: The mean return to reach.
+        end: The greatest number of env steps that counts.
+
+    Returns:
+        Env steps; infinity if the curve does not reach the level.
     """
     width = min(_WINDOW, len(curve))
     means = np.lib.stride_tricks.sliding_window_view(curve, width).mean(axis=1)
@@ -286,6 +311,6 @@ def first_reach(curve: pd.Series, level: float, end: float) -> float:
 
 
 def _order(value: Any) -> tuple[bool, float, str]:
-    """Puts numbers by their size before texts, and both before what is missing, whose dash comes late."""
+    """Returns a key that sorts numbers by size and, after them, other settings by their text."""
     is_number = isinstance(value, int | float)
     return not is_number, float(value) if is_number else 0.0, setting_text(value)

@@ -1,4 +1,4 @@
-"""Tables of recorded runs, in Markdown: shares of the experts, stability, and learning curves."""
+"""Tables of recorded runs in Markdown: shares of the experts' scores, stability, and learning curves."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from rllib_distill.results.runs import (
 from rllib_distill.schema import Schema
 
 _MISSING = "-"
-_PER_MODULE = "algorithm_config_overrides_per_module."  # too long for a column
+_PER_MODULE = "algorithm_config_overrides_per_module."  # a prefix that is too long for a heading
 _SHARES = {
     "ratio": "student / expert",
     "normalised": "above random play, (student - random) / (expert - random), with random as measured",
@@ -35,25 +35,25 @@ _STABILITY_NOTE = (
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], num_names: int) -> str:
-    """Writes a table whose columns are `num_names` names, then numbers, which are aligned to the right."""
+    """Returns a Markdown table; all columns but the first `num_names` are aligned to the right."""
     rule = ["---" if i < num_names else "---:" for i in range(len(header))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
 
 
 def number_text(value: float | None, digits: int = 3) -> str:
-    """Writes a number with so many decimals; a dash where it is unknown (None or NaN)."""
+    """Writes a number with this many decimals; a dash if it is None or NaN."""
     return _MISSING if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def steps_text(steps: float) -> str:
-    """Writes `8.5 million` or `850,000`; a dash where the steps are NaN or infinite."""
+    """Writes a number of steps as `8.5 million` or `850,000`; a dash if it is NaN or infinite."""
     if not math.isfinite(steps):
         return _MISSING
     return f"{steps / 1e6:.3g} million" if steps >= 1e6 else f"{steps:,.0f}"
 
 
 def duration_text(seconds: float) -> str:
-    """Writes `45 s`, `28 min` or `2.5 h`; a dash where the time is NaN."""
+    """Writes a time in seconds as `45 s`, `28 min` or `2.5 h`; a dash if it is NaN."""
     if math.isnan(seconds):
         return _MISSING
     if seconds < 90:
@@ -62,17 +62,19 @@ def duration_text(seconds: float) -> str:
 
 
 def share_table(runs: Sequence[RecordedRun], keys: Sequence[str]) -> str:
-    """Compares runs with the experts, all by one measure: above random play if it is any run's.
+    """Makes a table of the runs' shares of their experts' scores.
+
+    All are compared by the same measure, which is `normalised` if it is that of any run, else `ratio`.
 
     Args:
         runs: The runs, at least one.
         keys: Settings; each combination of their values is a row.
 
     Returns:
-        The table, and a note on how to read it.
+        The Markdown table, and a note that explains it.
 
     Raises:
-        DistillError: As `score_frame`; or a task has no expert in any run.
+        DistillError: As `score_frame`, or a task has no expert in any run.
     """
     frame, tasks = score_frame(runs, keys), all_tasks(runs)
     measure: Measure = "normalised" if any(run.scores.measure == "normalised" for run in runs) else "ratio"
@@ -126,16 +128,17 @@ def _how_it_was_played(run: RecordedRun) -> str:
 
 
 def stability_frame(runs: Sequence[RecordedRun]) -> pd.DataFrame:
-    """Puts together runs whose experts learned beside their students.
+    """Makes a table of runs whose experts (teachers) were trained at the same time as their students.
 
     Args:
         runs: Runs of different seeds or tasks, at least one.
 
     Returns:
-        The columns of `score_frame`, and `student_curve` and `teacher_curve`: the evaluations of the task.
+        The table of `score_frame`, with two more columns: `student_curve` and `teacher_curve`, the
+        evaluations of the row's task during training (env steps -> mean return).
 
     Raises:
-        DistillError: A run has no such evaluations, or two are of the same seed and task.
+        DistillError: A run has no such evaluations, or two runs have the same seed and task.
     """
     frame = score_frame(runs, ())
     for name, who in (("student_curve", "student"), ("teacher_curve", "experts")):
@@ -151,7 +154,17 @@ def stability_frame(runs: Sequence[RecordedRun]) -> pd.DataFrame:
 
 
 def stability_table(runs: Sequence[RecordedRun]) -> str:
-    """Compares how steady students and their learning teachers were; arguments as `stability_frame`."""
+    """Makes a table that compares how much the returns of students and of learning teachers varied.
+
+    Args:
+        runs: The runs, as in `stability_frame`.
+
+    Returns:
+        The Markdown table, and a note that explains it.
+
+    Raises:
+        DistillError: As `stability_frame`.
+    """
     frame = stability_frame(runs)
     frame["student_std"] = frame["student_curve"].map(_late_deviation)
     frame["teacher_std"] = frame["teacher_curve"].map(_late_deviation)
@@ -173,7 +186,7 @@ def stability_table(runs: Sequence[RecordedRun]) -> str:
 
 
 def _late_deviation(curve: pd.Series) -> float:
-    """Returns the standard deviation over the second half of training."""
+    """Returns the standard deviation of a curve over the second half of training."""
     return _deviation(curve[curve.index >= curve.index[-1] / 2])
 
 
@@ -182,7 +195,7 @@ def _deviation(values: pd.Series) -> float:
 
 
 def _with_text_keys(labels: Any) -> Any:
-    """Writes the keys as labels are: 0.5 and true are no texts in YAML."""
+    """Writes keys such as 0.5 and true, which are not texts in YAML, as labels are written."""
     return {setting_text(row): label for row, label in labels.items()} if isinstance(labels, dict) else labels
 
 
@@ -192,17 +205,17 @@ Texts = Annotated[
     AfterValidator(lambda texts: tuple(dict.fromkeys(texts))),
     Field(description="a text or a list of texts"),
 ]
-"""What may be written as one text or as a list of them; each counts once."""
+"""One text or a list of texts; a repeated text counts once."""
 
 
 class CurveOptions(Schema):
-    """What a person may say about curves.
+    """The options of a section of the kind `curves`.
 
     Attributes:
-        threshold: A mean return; how long it takes to reach it is compared. None: nothing is.
-        from_env_steps: Where areas begin.
+        threshold: A mean return; a column has the env steps until it is reached. None: no such column.
+        from_env_steps: Number of env steps at which the area under a curve begins.
         labels: Maps the label of a row, which is its settings' values joined by commas, to a nicer one.
-        best_of: Settings among a row's of which only the best values are shown: those with the largest area.
+        best_of: Those of the rows' settings of which only the best values, with the largest area, are shown.
     """
 
     threshold: float | None = None
@@ -216,30 +229,32 @@ class CurveOptions(Schema):
 
 
 class CurveTable:
-    """Compares runs by their returns while they trained, over the env steps that all made; needs no experts.
+    """Compares runs, with or without experts, by their training returns over the env steps that all reached.
 
     Attributes:
-        rows: The rows that are shown, the largest area first. Columns: `label`; `place` among all rows in the
-            order of their settings; `runs`, one per seed; `seeds`, their number; `env_steps`, the mean over
-            the seeds; `area` and `final` return, means over the seeds, `area_std` and `final_std`; `reached`,
-            env steps to the threshold; `largest` absolute area of a seed; `least`, `most` and `tried`: the
-            areas, and the number, of the values that this row is the best of.
+        rows: The rows that are shown, the largest area first. Columns: `label`; `place`, the row's place in
+            the order of settings; `runs`, one per seed, and `seeds`, their number; `env_steps` of a run, the
+            mean; `area` and `final`, mean returns over the compared env steps and over their last tenth, and
+            the standard deviations over seeds `area_std` and `final_std`; `reached`, the median number of env
+            steps to the threshold; `largest`, the largest absolute area of a seed; `least`, `most` and
+            `tried`, the smallest area, the largest area and the number of the rows that `best_of` chose from.
         tasks: The names of the tasks.
-        name: What tells the rows apart.
-        options: What a person said.
+        name: The names of the rows' settings, joined by commas.
+        options: The options.
     """
 
     def __init__(self, runs: Sequence[RecordedRun], keys: Sequence[str], options: CurveOptions):
-        """Groups the runs.
+        """Groups the runs into rows.
 
         Args:
             runs: The runs, at least one.
             keys: Settings; each combination of their values is a row.
-            options: What a person says.
+            options: The options.
 
         Raises:
-            DistillError: As `score_frame`; or a run has no curve of a task, or made no env steps where areas
-                are taken; or a label is of no row, or of two; or `best_of` has what is no key, or all keys.
+            DistillError: As `score_frame`; or a run has no curve of a task, or ends before `from_env_steps`;
+                or `labels` has an unknown row or gives two rows the same label; or `best_of` has a setting
+                that is not in `keys`, or all of `keys`.
         """
         frame, self.tasks = score_frame(runs, keys), all_tasks(runs)
         _check_curves(runs, self.tasks)
@@ -249,7 +264,7 @@ class CurveTable:
         self.rows = self._rows(frame.drop_duplicates("run"), list(keys))
 
     def to_markdown(self) -> str:
-        """Writes the table and a note on how to read it."""
+        """Returns the Markdown table, and a note that explains it."""
         level, best_of = self.options.threshold, self.options.best_of
         reached = [] if level is None else [f"env steps to {level:g}"]
         others = ["areas of all settings"] if best_of else []
@@ -277,7 +292,7 @@ class CurveTable:
         return f"{markdown_table(header, rows, 1)}\n\n{self._note()}"
 
     def _rows(self, seeds: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-        """Turns a table with a row per run into the one that is shown."""
+        """Aggregates a table with a row per run into the rows that are shown."""
         options, end = self.options, self._end
         start, level = options.from_env_steps, options.threshold
         curves = [run.mean_curve for run in seeds["run"]]
@@ -363,7 +378,7 @@ def _check_curves(runs: Sequence[RecordedRun], tasks: Sequence[str]) -> None:
 
 
 def _common_end(runs: Sequence[RecordedRun], start: float) -> float:
-    """Finds the least last env step of all runs."""
+    """Returns the number of env steps that all runs reached."""
     shortest = min(runs, key=lambda run: run.mean_curve.index[-1])
     end = float(shortest.mean_curve.index[-1])
     if start >= end:

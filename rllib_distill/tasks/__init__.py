@@ -1,4 +1,4 @@
-"""Tasks: named environments, what several of them share, and how they are run side by side."""
+"""Tasks: named environments, the spaces that several tasks share, and vector environments."""
 
 from rllib_distill.tasks.minatar import MinAtarVectorEnv
 from rllib_distill.tasks.spaces import SharedSpaces

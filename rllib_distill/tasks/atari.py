@@ -1,4 +1,4 @@
-"""Atari games: one environment, ALE's vector env of many, and the options of both."""
+"""Atari games: a vector env of many copies, on ALE's own, a single environment, and their options."""
 
 from collections.abc import Mapping, Sequence
 from inspect import Parameter, signature
@@ -18,13 +18,14 @@ from rllib_distill.errors import DistillError, check_bool, check_number, nearest
 class AtariVectorEnv(VectorEnv[NDArray[np.uint8], NDArray[np.int64], NDArray[Any]]):
     """`num_envs` copies of one game, stepped by ALE's own threads; SAME_STEP autoreset.
 
-    Defaults are those of Mnih et al. (2015), Parisotto et al. (2016) and Rusu et al. (2016): luminance of
-    84x84, the maximum over the last two of 4 repeated frames, a stack of 4, random no-op starts, episodes of
-    at most 30 minutes, no sticky actions.
+    The defaults are those of Mnih et al. (2015), Parisotto et al. (2016) and Rusu et al. (2016): grayscale
+    frames of 84x84 pixels, each the maximum over the last two of 4 repeated frames; stacks of 4 frames;
+    random no-op starts; episodes of at most 30 minutes; no sticky actions.
 
-    Observations are `(num_envs, height, width, frame_stack)` uint8, oldest frame first: views of frame-major
-    memory, a fresh array per step. After a reset the older frames of a stack are zero. Rewards are raw and
-    episodes whole games; what a learner should see instead is in the infos (see `step`).
+    Observations are `(num_envs, height, width, frame_stack)` uint8, oldest frame first: a new array in every
+    step, whose axis of frames is the second one in memory. After a reset, the older frames of a stack are
+    zero. Rewards are unclipped and episodes are whole games; the rewards and terminations for learners are in
+    the infos (see `step`).
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012  # gymnasium's own convention
@@ -49,35 +50,35 @@ class AtariVectorEnv(VectorEnv[NDArray[np.uint8], NDArray[np.int64], NDArray[Any
 
         Args:
             game: ALE's name of the ROM, such as `"space_invaders"`.
-            num_envs: how many copies to step.
-            frame_stack: frames in an observation.
-            frame_skip: how many frames an action is repeated for.
-            screen_size: height and width of the observations in pixels.
-            noop_max: an episode starts with 0 to this many no-ops, uniformly (in the papers 1 to 30).
-            repeat_action_probability: probability of a sticky action; Machado et al. (2018) advise 0.25.
-            full_action_space: all 18 actions instead of those that do something in this game.
-            reward_clipping: whether learners see only the sign of rewards.
-            terminal_on_life_loss: whether learners see the loss of a life as the end of an episode.
-            max_num_frames_per_episode: episodes are truncated after this many frames (60 are a second).
-            num_threads: threads of ALE for all copies together.
+            num_envs: Number of copies of the game.
+            frame_stack: Number of frames in an observation.
+            frame_skip: Number of frames for which an action is repeated.
+            screen_size: Height and width of the observations in pixels.
+            noop_max: An episode starts with 0 to this many no-ops, uniformly drawn (in the papers 1 to 30).
+            repeat_action_probability: Probability of a sticky action; Machado et al. (2018) advise 0.25.
+            full_action_space: Whether there are all 18 actions, or only those with an effect in this game.
+            reward_clipping: Whether learners see only the sign of rewards.
+            terminal_on_life_loss: Whether learners see the loss of a life as the end of an episode.
+            max_num_frames_per_episode: Episodes are truncated after this many frames (60 are a second).
+            num_threads: Number of ALE's threads for all copies together.
         """
         from ale_py.vector_env import AtariVectorEnv as AleVectorEnv
 
-        self._ale: Any = AleVectorEnv(  # its type hints leave the arrays open
+        self._ale: Any = AleVectorEnv(  # Any, as its type hints do not say which arrays it returns
             game,
             num_envs,
             stack_num=frame_stack,
             frameskip=frame_skip,
             img_height=screen_size,
             img_width=screen_size,
-            noop_max=noop_max + 1,  # ALE draws from 0 to one less
+            noop_max=noop_max + 1,  # ALE draws from 0 to this number minus 1
             repeat_action_probability=repeat_action_probability,
             full_action_space=full_action_space,
             max_num_frames_per_episode=max_num_frames_per_episode,
             num_threads=min(num_threads, num_envs),
             autoreset_mode=AutoresetMode.SAME_STEP,
             life_loss_info=terminal_on_life_loss,
-            reward_clipping=False,  # scores are true ones; learners' rewards are clipped here
+            reward_clipping=False,  # `step_wait` clips the rewards for learners; scores need unclipped ones
             use_fire_reset=False,
         )
         self._clips_rewards = reward_clipping
@@ -95,40 +96,47 @@ class AtariVectorEnv(VectorEnv[NDArray[np.uint8], NDArray[np.int64], NDArray[Any
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        """Starts a new game everywhere.
+        """Starts a new game in every copy.
 
         Args:
-            seed: copy i is seeded with `seed + i`, or with `seed[i]`; None leaves its random state.
-            options: passed to ALE.
+            seed: Copy i is seeded with `seed + i`, or with `seed[i]`; None keeps its random state.
+            options: Passed to ALE.
 
         Raises:
-            DistillError: there are not as many seeds as games.
+            DistillError: The number of seeds is not that of the games.
         """
         seeds: Any = seed
         if isinstance(seed, int | np.integer):
-            seeds = int(seed) % (2**31 - self.num_envs)  # ALE's are C ints, those below 0 seed nothing
+            seeds = int(seed) % (2**31 - self.num_envs)  # ALE takes C ints and ignores those below 0
         elif seed is not None:
             if len(seed) != self.num_envs:
                 raise DistillError(
                     f"reset got {len(seed)} seeds for {self.num_envs} games: give one int, or one for each."
                 )
-            seeds = np.array([-1 if one is None else int(one) % (2**31 - 1) for one in seed])  # -1: as it is
+            seeds = np.array([-1 if one is None else int(one) % (2**31 - 1) for one in seed])  # -1: no seed
         stacks, infos = self._ale.reset(seed=seeds, options=options)
         self._game_starts = _game_starts(infos)
         return _channels_last(stacks), infos
 
     def step_async(self, actions: NDArray[np.int64]) -> None:
-        """Lets the games play one step in ALE's threads; `step_wait` fetches what came of it."""
+        """Starts a step of every game in ALE's threads; `step_wait` waits for its results.
+
+        Args:
+            actions: `(num_envs,)` indices into the game's action set.
+
+        Raises:
+            DistillError: An action is out of range.
+        """
         actions = np.asarray(actions)
         last = len(self.action_meanings) - 1
-        if actions.min() < 0 or actions.max() > last:  # ALE would wait for ever
+        if actions.min() < 0 or actions.max() > last:  # ALE would wait forever
             raise DistillError(f"actions are {actions.tolist()}; each must be an index in [0, {last}].")
         self._ale.send(actions)
 
     def step_wait(
         self,
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """Waits for the step that `step_async` began; returns what `step` does."""
+        """Waits for the step that `step_async` started, and returns what `step` returns."""
         stacks, scores, terminations, truncations, infos = self._ale.recv()
         rewards = scores.astype(np.float32)
         starts = _game_starts(infos)
@@ -150,27 +158,30 @@ class AtariVectorEnv(VectorEnv[NDArray[np.uint8], NDArray[np.int64], NDArray[Any
             actions: `(num_envs,)` indices into the game's action set.
 
         Returns:
-            Observations, raw rewards, terminations (game over), truncations, infos. In the infos: what
-            learners should see, `training_rewards` and `training_terminations`, and where a game ended its
-            last observation in `final_obs`.
+            Observations, unclipped rewards, terminations (game over), truncations, infos. The infos have
+            `training_rewards` and `training_terminations`, which learners should see instead, and where a
+            game ended its last observation in `final_obs`.
+
+        Raises:
+            DistillError: An action is out of range.
         """
         self.step_async(actions)
         return self.step_wait()
 
 
 class AtariEnv(gym.Env[NDArray[np.uint8], int]):
-    """One game as a plain gymnasium env: observations of `AtariVectorEnv`, raw rewards, whole games."""
+    """One whole game as a gymnasium env, with the observations and unclipped rewards of `AtariVectorEnv`."""
 
     metadata = {"render_modes": []}  # noqa: RUF012  # gymnasium's own convention
 
     def __init__(self, game: str, **options: Any) -> None:
-        """Makes the game; options as in `AtariVectorEnv`."""
+        """Makes the game with the options of `AtariVectorEnv`."""
         self._games = AtariVectorEnv(game, 1, **options)
         self.observation_space = self._games.single_observation_space
         self.action_space = self._games.single_action_space
 
     def get_action_meanings(self) -> list[str]:
-        """ALE's names of the actions."""
+        """Returns ALE's names of the actions."""
         return list(self._games.action_meanings)
 
     @override
@@ -185,7 +196,7 @@ class AtariEnv(gym.Env[NDArray[np.uint8], int]):
     def step(self, action: int) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         observations, rewards, terminations, truncations, infos = self._games.step(np.array([action]))
         terminated, truncated = bool(terminations[0]), bool(truncations[0])
-        final = infos.pop("final_obs", observations)  # the vector env has begun the next game already
+        final = infos.pop("final_obs", observations)  # the vector env has already started the next game
         observation = final[0] if terminated or truncated else observations[0]
         return observation, float(rewards[0]), terminated, truncated, _of_one(infos)
 
@@ -195,13 +206,13 @@ def _channels_last(stacks: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _game_starts(infos: dict[str, Any]) -> NDArray[np.int32]:
-    """At which of its frames each copy began its game; lives don't tell, as Amidar begins with none."""
+    """The frame at which each copy's game started; lives do not tell this, as Amidar starts with none."""
     starts: NDArray[np.int32] = infos["frame_number"] - infos["episode_frame_number"]
     return starts
 
 
 def _of_one(infos: dict[str, Any]) -> dict[str, Any]:
-    """One copy's infos, without those for learners: a wrapper may change rewards and ends."""
+    """The infos of one copy without those for learners, which would override what a wrapper changes."""
     return {name: values[0] for name, values in infos.items() if not name.startswith("training_")}
 
 
@@ -221,10 +232,13 @@ _BOUNDS = {
 
 
 def check_atari_options(options: Mapping[str, Any]) -> None:
-    """Checks an Atari task's `env_config`.
+    """Checks the `env_config` of an Atari task.
+
+    Args:
+        options: The `env_config`.
 
     Raises:
-        DistillError: an unknown option (the nearest is named), or a value that ALE can't take.
+        DistillError: An option is unknown (the message names the nearest one), or a value is not allowed.
     """
     for name, value in options.items():
         if name not in ATARI_DEFAULTS:

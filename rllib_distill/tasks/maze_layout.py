@@ -1,4 +1,4 @@
-"""Mazes as arrays of walls, and pictures of them."""
+"""The layout of mazes: walls, goal and apples, and pictures of them."""
 
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from rllib_distill.errors import DistillError, check_number
 
-MAX_SIZE = 51  # bounds what the tables of views take
+MAX_SIZE = 51  # bounds the memory of the tables of views
 STEPS = np.array([[-1, 0], [0, 1], [1, 0], [0, -1]])  # (row, column) of each heading: up, right, down, left
 
-_SHARE_OF_LOOPS = 0.3  # of the walls that are left between neighbouring rooms, opened again
-_MAZE_SEED = 1707_04175  # with task and size: of all that is drawn; any number would do
+_SHARE_OF_LOOPS = 0.3  # share of the remaining walls between neighbouring rooms that are opened to make loops
+_MAZE_SEED = 1707_04175  # seeds a maze together with its task and size; the number itself has no meaning
 
 
 def check_odd(name: str, value: Any, *, least: int, most: int) -> None:
@@ -25,19 +25,19 @@ def check_odd(name: str, value: Any, *, least: int, most: int) -> None:
 
 @dataclass(frozen=True)
 class MazeLayout:
-    """One maze; all tasks of a size have other walls, another goal and other apples.
+    """One maze; each task has its own walls, goal and apples.
 
-    Rooms of one cell lie at odd rows and columns. A depth-first walk joins them by corridors, so that every
-    free cell can be reached, and then some walls are opened again, so that there are loops. Walls and goal do
-    not depend on `apples`, and the first apples are the same however many there are.
+    Rooms of one cell lie at odd rows and columns. A random depth-first search joins them by corridors, so
+    that every free cell can be reached; then some walls are opened to make loops. Walls and goal do not
+    depend on `apples`, and the first apples are the same however many there are.
 
     Attributes:
-        task: which maze, any number from 0.
-        size: cells per side, the outer walls included.
-        apples: how many apples there are.
+        task: Number of the maze, from 0.
+        size: Cells per side, including the outer walls; odd, 5 to 51.
+        apples: Number of apples.
 
     Raises:
-        DistillError: an option's value is not allowed.
+        DistillError: An option's value is not allowed.
     """
 
     task: int
@@ -52,7 +52,7 @@ class MazeLayout:
 
     @cached_property
     def walls(self) -> NDArray[np.bool_]:
-        """`(size, size)`: where nobody can walk."""
+        """`(size, size)`: where there are walls."""
         return _dig(self.size, np.random.default_rng([_MAZE_SEED, self.task, self.size]))
 
     @cached_property
@@ -62,7 +62,7 @@ class MazeLayout:
 
     @property
     def num_cells(self) -> int:
-        """How many cells are free."""
+        """The number of free cells."""
         return len(self.locations)
 
     @cached_property
@@ -78,22 +78,22 @@ class MazeLayout:
 
     @property
     def goal_cell(self) -> int:
-        """The goal's cell."""
+        """The number of the goal's cell."""
         return int(self._in_random_order[0])
 
     @property
     def apple_cells(self) -> NDArray[np.int64]:
-        """`(apples,)`: the apples' cells."""
+        """`(apples,)`: the numbers of the apples' cells."""
         return self._in_random_order[1 : 1 + self.apples]
 
     @property
     def start_cells(self) -> NDArray[np.int64]:
-        """`(cells - 1 - apples,)`: free cells without goal and apple."""
+        """`(cells - 1 - apples,)`: the free cells without the goal or an apple, where agents may start."""
         return np.sort(self._in_random_order[1 + self.apples :])
 
     @cached_property
     def next_cells(self) -> NDArray[np.int64]:
-        """`(cells, 4)`: where a step in each heading leads; into a wall: to the cell itself."""
+        """`(cells, 4)`: the cell to which a step in each heading leads; the same cell if there is a wall."""
         rows, columns = (self.locations[:, None] + STEPS).transpose(2, 0, 1)
         reached = self.cell_at[rows, columns]
         return np.where(reached < 0, np.arange(self.num_cells)[:, None], reached)
@@ -133,14 +133,14 @@ def _steps_to_neighbours(row: int, column: int, size: int) -> list[tuple[int, in
 
 TILE = 24  # pixels of a cell's side
 
-_SAMPLES = 4  # per pixel and axis, so that slanted edges are smooth
+_SAMPLES = 4  # points per pixel and axis, which make slanted edges smooth
 _WALL, _WALL_FRONT, _FLOOR, _LINE = (52, 58, 74), (84, 92, 112), (242, 238, 228), (228, 223, 211)
 _APPLE, _STALK, _SHINE = (206, 54, 48), (94, 66, 40), (244, 150, 140)
 _GOAL, _GOAL_RIM, _AGENT, _AGENT_RIM = (250, 200, 50), (205, 145, 20), (46, 108, 200), (20, 56, 120)
 _UNSEEN_LIGHT = 0.62
 
-_Layer = tuple[NDArray[np.float64], tuple[int, int, int]]  # how much of each pixel of a tile, and its colour
-_Sprite = tuple[_Layer, ...]  # from below to above
+_Layer = tuple[NDArray[np.float64], tuple[int, int, int]]  # (TILE, TILE) covered shares of pixels, and colour
+_Sprite = tuple[_Layer, ...]  # from bottom to top
 
 
 def draw_maze(
@@ -154,14 +154,14 @@ def draw_maze(
     """Draws the maze from above.
 
     Args:
-        layout: the maze.
-        cell: where the agent is.
-        heading: 0 to 3: up, right, down, left.
-        apple_cells: `(apples left,)`.
-        seen: `(any, 2)` rows and columns that the agent sees; some may be outside of the maze.
+        layout: The maze.
+        cell: The number of the agent's cell.
+        heading: The agent's heading: 0 up, 1 right, 2 down, 3 left.
+        apple_cells: `(n,)` numbers of the cells that still have apples.
+        seen: `(m, 2)` rows and columns that the agent sees, drawn brighter; some may be outside of the maze.
 
     Returns:
-        `(24 * size, 24 * size, 3)` uint8.
+        A picture, `(24 * size, 24 * size, 3)` uint8.
     """
     size = layout.size
     # (row, column, y, x, 3)
@@ -193,7 +193,7 @@ def _wall_tile() -> NDArray[np.float64]:
 
 @cache
 def _wall_front_tile() -> NDArray[np.float64]:
-    """The tile of a wall with floor below it, as if the light came from there."""
+    """A wall that has floor below it, with a lighter lower edge."""
     tile = _wall_tile().copy()
     tile[-TILE // 4 :] = _WALL_FRONT
     return tile
@@ -243,13 +243,13 @@ def _arrow(x: NDArray[np.float64], y: NDArray[np.float64], inset: float) -> NDAr
 
 
 def _grid() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points of a tile: x to the right and y down, from -1 to 1, `_SAMPLES` to a pixel's side."""
+    """The points of a tile, `_SAMPLES` per pixel and axis: x to the right and y down, from -1 to 1."""
     line = (np.arange(TILE * _SAMPLES) + 0.5) / (TILE * _SAMPLES / 2) - 1
     x, y = np.meshgrid(line, line)
     return x, y
 
 
 def _smooth(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """`(TILE, TILE)`: the share of each pixel that is inside."""
+    """`(TILE, TILE)`: the share of each pixel's points that are inside of a shape."""
     shares: NDArray[np.float64] = mask.reshape(TILE, _SAMPLES, TILE, _SAMPLES).mean(axis=(1, 3))
     return shares

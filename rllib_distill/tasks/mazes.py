@@ -1,7 +1,7 @@
-"""Mazes with apples, a goal and an egocentric view: tasks with the same rules and other walls.
+"""Mazes with apples, a goal and an egocentric view; tasks have the same rules and different walls.
 
-After the mazes of Distral (Teh et al., 2017, https://arxiv.org/abs/1707.04175), but on a grid instead of in
-first-person 3D. The size, the rewards and the view are choices of this package.
+They follow the mazes of Distral (Teh et al., 2017, https://arxiv.org/abs/1707.04175), but on a grid instead
+of in first-person 3D. The size, the rewards and the view are choices of this package.
 """
 
 import sys
@@ -22,19 +22,23 @@ from rllib_distill.tasks.maze_layout import STEPS, MazeLayout, check_odd, draw_m
 from rllib_distill.tasks.spaces import check_render_mode
 
 WALL, APPLE, GOAL = range(3)
-"""Channels of a view."""
+"""The channels of a view."""
 
 
 def seen_locations(layout: MazeLayout, view: int) -> NDArray[np.int64]:
-    """Which locations the cells of a view are, for every free cell and heading.
+    """Returns the locations in the maze of all cells of a view, for every free cell and heading of the agent.
 
-    The agent stands in the middle of the view's last row, and ahead of it is the row above.
+    The agent stands in the middle of the view's last row; the rows above are ahead of it.
+
+    Args:
+        layout: The maze.
+        view: Cells per side of a view.
 
     Returns:
-        `(cells, 4, view, view, 2)` rows and columns; outside of the maze too.
+        `(cells, 4, view, view, 2)` rows and columns, some of them outside of the maze.
     """
-    ahead = np.arange(view - 1, -1, -1)[:, None, None]  # of a view's rows
-    aside = np.arange(view)[:, None] - view // 2  # of a view's columns, to the right
+    ahead = np.arange(view - 1, -1, -1)[:, None, None]  # how far each row of a view is ahead of the agent
+    aside = np.arange(view)[:, None] - view // 2  # how far each column of a view is to the agent's right
     to_the_right = np.roll(STEPS, -1, axis=0)
     offsets = ahead * STEPS[:, None, None] + aside * to_the_right[:, None, None]  # (4, view, view, 2)
     seen: NDArray[np.int64] = layout.locations[:, None, None, None] + offsets
@@ -42,7 +46,7 @@ def seen_locations(layout: MazeLayout, view: int) -> NDArray[np.int64]:
 
 
 def fixed_views(layout: MazeLayout, view: int) -> NDArray[np.bool_]:
-    """Walls and goal as seen from everywhere, `(cells * 4, view, view, 3)`; no apples. Outside are walls."""
+    """The view from every place, `(cells * 4, view, view, 3)` bool, without apples; outside are walls."""
     is_wall = _seen(layout.walls, layout, view, outside=True)
     views = np.zeros((*is_wall.shape, 3), np.bool_)
     views[..., WALL] = is_wall
@@ -51,7 +55,7 @@ def fixed_views(layout: MazeLayout, view: int) -> NDArray[np.bool_]:
 
 
 def apple_views(layout: MazeLayout, view: int) -> NDArray[np.int64]:
-    """Which apple's place is seen where, `(cells * 4, view, view)`: 1 is the first apple, 0 is none."""
+    """The apples in the view from every place, `(cells * 4, view, view)`: 1 is the first apple, 0 is none."""
     numbers = np.zeros((layout.size, layout.size), np.int64)
     numbers[tuple(layout.locations[layout.apple_cells].T)] = 1 + np.arange(layout.apples)
     return _seen(numbers, layout, view, outside=0)
@@ -74,17 +78,17 @@ MAX_VIEW = 21
 class MazeVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[Any]]):
     """`num_envs` agents, each alone in the same maze, stepped together; SAME_STEP autoreset.
 
-    Actions are a step forward (into a wall: none) and turning left or right. Each apple gives +0.1 once. The
-    goal gives +1, brings the apples back and puts the agent somewhere else, and the episode goes on until
-    `max_episode_steps`: the faster the way to the goal, the more often. Tasks share these rules and what they
-    teach (turn away from walls, walk through corridors, take apples, go to the goal when it is in view) and
-    differ in walls, goal and apples.
+    The actions are a step forward (without effect if there is a wall) and turning left or right. An apple
+    gives a reward of 0.1, once. The goal gives 1, brings all apples back and moves the agent to a random
+    place; the episode goes on until `max_episode_steps`, so faster ways to the goal earn more. Tasks share
+    these rules and the skills that they need (turn away from walls, follow corridors, take apples, go to the
+    goal when it is in view), and differ in walls, goal and apples.
 
-    Observations are `(num_envs, view, view, 3)` bool: walls, apples, goal. The agent is in the middle of the
-    last row and looks up: views turn with it. It sees through walls and, in mazes not much larger than the
-    view, so much that it needs no memory. Rewards are `(num_envs,)` float32, terminations (never) and
-    truncations `(num_envs,)` bool. The arrays that `reset` and `step` return are written again by the next
-    call.
+    Observations are `(num_envs, view, view, 3)` bool, with channels for walls, apples and goal. The agent is
+    in the middle of the last row and looks up: the view turns with it. It sees through walls, so it needs no
+    memory in mazes not much larger than the view. Rewards are `(num_envs,)` float32, terminations (always
+    False) and truncations `(num_envs,)` bool. The next call of `reset` or `step` may overwrite the arrays
+    that the last one returned.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012  # gymnasium's own convention
@@ -102,15 +106,15 @@ class MazeVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[Any]
         """Builds the maze.
 
         Args:
-            num_envs: how many agents.
-            task: which maze: any number from 0, usually 0 to 7.
-            size: cells per side with the outer walls, odd, 5 to 51.
-            view: cells per side of what an agent sees, odd, 3 to 21.
-            apples: how many apples there are.
-            max_episode_steps: episodes are truncated after so many steps.
+            num_envs: Number of agents.
+            task: Number of the maze, from 0 (usually 0 to 7).
+            size: Cells per side, including the outer walls; odd, 5 to 51.
+            view: Cells per side of the agent's view; odd, 3 to 21.
+            apples: Number of apples.
+            max_episode_steps: Episodes are truncated after this many steps.
 
         Raises:
-            DistillError: an option's value is not allowed.
+            DistillError: An option's value is not allowed.
         """
         check_number("num_envs", num_envs, least=1, integer=True)
         check_odd("view", view, least=3, most=MAX_VIEW)
@@ -119,7 +123,7 @@ class MazeVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[Any]
         self.view = view
         self.max_episode_steps = max_episode_steps
 
-        # A place is a cell and a heading, cell * 4 + heading; steps only look things up.
+        # A place is a cell and a heading, cell * 4 + heading. Steps only look up these tables, for speed.
         self._next_places = _next_places(self.layout)
         self._fixed_views = fixed_views(self.layout, view)
         self._apple_views = apple_views(self.layout, view)
@@ -141,7 +145,7 @@ class MazeVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[Any]
         self._places = np.zeros(num_envs, np.int64)
         self._apples_left = np.zeros(
             (num_envs, 1 + apples), np.bool_
-        )  # the first column: no apple, never there
+        )  # the first column, for places without an apple, is always False
         self._elapsed_steps = np.zeros(num_envs, np.int64)
         self._rows = np.arange(num_envs)
         self._observations = np.zeros((num_envs, view, view, 3), np.bool_)
@@ -154,11 +158,11 @@ class MazeVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[Any]
         """Starts a new episode for every agent.
 
         Args:
-            seed: agent i is seeded with `seed + i`, or with `seed[i]`; None leaves its random state.
-            options: there are none.
+            seed: Agent i is seeded with `seed + i`, or with `seed[i]`; None keeps its random state.
+            options: Not used.
 
         Raises:
-            DistillError: there are not as many seeds as agents.
+            DistillError: The number of seeds is not that of the agents.
         """
         seeds = [int(seed) + i for i in range(self.num_envs)] if isinstance(seed, int | np.integer) else seed
         if seeds is not None and len(seeds) != self.num_envs:
@@ -199,14 +203,14 @@ class MazeVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[Any]
         return self._observe(), rewards, self._terminations, truncations, infos
 
     def draw(self, index: int) -> NDArray[np.uint8]:
-        """A picture of agent `index` in its maze, `(height, width, 3)` uint8; what it sees is bright."""
+        """Draws agent `index` in its maze, `(height, width, 3)` uint8; what it sees is brighter."""
         cell, heading = divmod(int(self._places[index]), _HEADINGS)
         apples = self.layout.apple_cells[self._apples_left[index, 1:]]
         seen = seen_locations(self.layout, self.view)[cell, heading].reshape(-1, 2)
         return draw_maze(self.layout, cell=cell, heading=heading, apple_cells=apples, seen=seen)
 
     def _begin_round(self, i: int) -> None:
-        """Puts agent i somewhere and all apples back."""
+        """Moves agent i to a random place and brings all apples back."""
         starts = self._start_places
         self._places[i] = starts[self._randoms[i].integers(len(starts))]
         self._apples_left[i, 1:] = True
@@ -221,7 +225,7 @@ class MazeVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[Any]
         return {"final_obs": final_obs, "_final_obs": ended}
 
     def _observe(self) -> NDArray[np.bool_]:
-        # mode="clip" (no place is out of range) because the default one buffers what it writes to `out`
+        # Indices are always in range; mode="clip" is set since the default mode buffers its writes to `out`.
         self._fixed_views.take(self._places, axis=0, out=self._observations, mode="clip")
         apples = self._apple_views[self._places]  # (num_envs, view, view)
         self._observations[..., APPLE] = self._apples_left[self._rows[:, None, None], apples]
@@ -229,7 +233,7 @@ class MazeVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[Any]
 
 
 class MazeEnv(gym.Env[NDArray[np.bool_], Any]):
-    """One agent in a maze, with the options of `MazeVectorEnv` but `num_envs`."""
+    """One agent in a maze, with the options of `MazeVectorEnv` except `num_envs`."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 8}  # noqa: RUF012  # gymnasium's own convention
 
@@ -240,25 +244,25 @@ class MazeEnv(gym.Env[NDArray[np.bool_], Any]):
 
         Args:
             render_mode: None, or `"rgb_array"`.
-            max_episode_steps: episodes are truncated after so many steps.
-            options: those of `MazeVectorEnv`.
+            max_episode_steps: Episodes are truncated after this many steps.
+            options: The options of `MazeVectorEnv`.
 
         Raises:
-            DistillError: an option's value is not allowed.
+            DistillError: An option's value is not allowed.
         """
         check_render_mode(render_mode)
         check_number("max_episode_steps", max_episode_steps, least=1, integer=True)
         self.render_mode = render_mode
         self.max_episode_steps = max_episode_steps
         self._elapsed_steps = 0
-        # Without an end of its own: it would begin the next episode, which is for `reset` to do.
+        # The vector env must not truncate: it would start the next episode, which is the task of `reset`.
         self._mazes = MazeVectorEnv(1, **options, max_episode_steps=sys.maxsize)
         self.layout = self._mazes.layout
         self.observation_space = self._mazes.single_observation_space
         self.action_space = self._mazes.single_action_space
 
     def get_action_meanings(self) -> list[str]:
-        """The actions' names; those that MiniGrid has too mean the same there."""
+        """Returns the actions' names; MiniGrid has the same names for the same actions."""
         return list(ACTION_MEANINGS)
 
     @override
@@ -279,12 +283,12 @@ class MazeEnv(gym.Env[NDArray[np.bool_], Any]):
 
     @override
     def render(self) -> Any:
-        """A picture `(height, width, 3)` uint8 of the maze; None without a render mode."""
+        """Returns a picture of the maze, `(height, width, 3)` uint8; None without a render mode."""
         return None if self.render_mode is None else self._mazes.draw(0)
 
 
 def _next_places(layout: MazeLayout) -> NDArray[np.int64]:
-    """`(cells * 4, 3)`: where forward, left and right lead from every place."""
+    """`(cells * 4, 3)`: the places to which forward, left and right lead from every place."""
     headings = np.arange(_HEADINGS)
     cells = np.arange(layout.num_cells)[:, None]
     forward = layout.next_cells * _HEADINGS + headings

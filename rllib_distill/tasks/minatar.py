@@ -17,12 +17,12 @@ from rllib_distill.errors import DistillError
 class MinAtarVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[Any]]):
     """`num_envs` copies of one MinAtar game, without gymnasium's wrappers around each of them.
 
-    Plays step for step what gymnasium's own MinAtar env plays with the same seeds and actions, and autoresets
-    as `SyncVectorEnv` does in SAME_STEP mode: when an episode ends, the observation returned is the first of
-    the next episode, and the last one is in `infos["final_obs"]`.
+    With the same seeds and actions, all steps are the same as in MinAtar's gymnasium env. Autoresets are
+    those of `SyncVectorEnv` in SAME_STEP mode: when an episode ends, the observation returned is the first
+    one of the next episode, and the last one is in `infos["final_obs"]`.
 
     Observations are `(num_envs, 10, 10, C)` bool, rewards `(num_envs,)` float32, terminations and truncations
-    `(num_envs,)` bool. The arrays that `reset` and `step` return are written again by the next call.
+    `(num_envs,)` bool. The next call of `reset` or `step` overwrites the arrays that the last one returned.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012  # gymnasium's own convention
@@ -41,11 +41,11 @@ class MinAtarVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[A
 
         Args:
             game: MinAtar's name of the game, such as `"space_invaders"`.
-            num_envs: how many copies to step.
-            use_minimal_action_set: only the actions that do something in this game, as in the ids `-v1`.
-            sticky_action_prob: probability in [0, 1] that the game repeats the previous action.
-            difficulty_ramping: whether the game gets harder as an episode goes on.
-            max_episode_steps: episodes are truncated after so many steps; None for never.
+            num_envs: Number of copies of the game.
+            use_minimal_action_set: Whether there are only the actions with an effect, as in the ids `-v1`.
+            sticky_action_prob: Probability in [0, 1] that the game repeats the previous action.
+            difficulty_ramping: Whether the game gets harder as an episode goes on.
+            max_episode_steps: Episodes are truncated after this many steps; None for never.
         """
         from minatar import Environment  # takes seconds: it imports matplotlib and seaborn
 
@@ -64,7 +64,7 @@ class MinAtarVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[A
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
 
-        # Bound once: `Environment.state` only calls the game's own, which costs a Python call per step.
+        # Methods are bound once; `Environment.state` only calls the game's own, at the cost of one more call.
         self._acts = [game.act for game in self._games]
         self._states = [game.env.state for game in self._games]
         self._observations = np.zeros((num_envs, *first.state_shape()), dtype=np.bool_)
@@ -83,11 +83,11 @@ class MinAtarVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[A
         """Starts a new episode in every game.
 
         Args:
-            seed: game i is seeded with `seed + i`, or with `seed[i]`; None leaves its random state.
-            options: MinAtar has none.
+            seed: Game i is seeded with `seed + i`, or with `seed[i]`; None keeps its random state.
+            options: Not used.
 
         Raises:
-            DistillError: there are not as many seeds as games.
+            DistillError: The number of seeds is not that of the games.
         """
         seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int | np.integer) else seed
         if seeds is not None and len(seeds) != self.num_envs:
@@ -97,7 +97,7 @@ class MinAtarVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[A
         for i, game in enumerate(self._games):
             if seeds is not None and seeds[i] is not None:
                 game.seed(seeds[i])
-                game.last_action = 0  # else a sticky action could repeat one from before this seed
+                game.last_action = 0  # else a sticky action could repeat an action from before this reset
             self._observations[i] = self._restart(i)
         return self._observations, {}
 
@@ -114,7 +114,7 @@ class MinAtarVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[A
             Observations, rewards, terminations, truncations, infos. Where an episode ended, `infos` holds its
             last observation in `final_obs` (an object array, None elsewhere) and the mask `_final_obs`.
         """
-        # Python lists first, then one write per array: writing numpy elements one by one is slower.
+        # Results are collected in lists, since writing elements of numpy arrays one by one is slower.
         action_set = self._action_set
         played = [act(action_set[action]) for act, action in zip(self._acts, actions.tolist(), strict=True)]
         states = [state() for state in self._states]
@@ -128,14 +128,14 @@ class MinAtarVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[A
         return self._observations, self._rewards, self._terminations, self._truncations, infos
 
     def _truncate(self, limit: int) -> Sequence[bool]:
-        """Counts the step and truncates as gymnasium's `TimeLimit` does; returns which episodes ended."""
+        """Counts the step, truncates as gymnasium's `TimeLimit` does, and returns which episodes ended."""
         self._elapsed_steps += 1
         np.greater_equal(self._elapsed_steps, limit, out=self._truncations)
         ended: list[bool] = (self._terminations | self._truncations).tolist()
         return ended
 
     def _start_new_episodes(self, ended: Sequence[bool], states: list[NDArray[np.bool_]]) -> dict[str, Any]:
-        """Replaces the last observations in `states` by first ones; the infos hold the last ones."""
+        """Replaces last observations in `states` by new first ones, and returns infos with the last ones."""
         final_obs = np.empty(self.num_envs, dtype=object)  # filled with None
         for i, has_ended in enumerate(ended):
             if has_ended:
@@ -150,7 +150,7 @@ class MinAtarVectorEnv(VectorEnv[NDArray[np.bool_], NDArray[np.int64], NDArray[A
 
 
 def minatar_action_meanings(env: gym.Env[Any, Any]) -> tuple[str, ...] | None:
-    """MinAtar's letters (n, l, u, r, d, f) for each action of its gymnasium env; None for any other env."""
+    """Returns MinAtar's letters for the actions (n, l, u, r, d, f) of its gymnasium env; None for others."""
     if type(env).__module__ != "minatar.gym":
         return None
     game = env.game  # type: ignore[attr-defined]  # an attribute of MinAtar's BaseEnv

@@ -1,4 +1,4 @@
-"""MiniGrid (Chevalier-Boisvert et al., 2023, https://arxiv.org/abs/2306.13831) as images for our networks."""
+"""MiniGrid (Chevalier-Boisvert et al., 2023, https://arxiv.org/abs/2306.13831) with one-hot images."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 ID_PREFIXES = ("MiniGrid-", "BabyAI-")
-"""Beginnings of the ids that the package registers, which has no namespace."""
+"""How the ids begin that the package registers; they have no namespace."""
 
 
 class OneHotMiniGrid(gym.ObservationWrapper[NDArray[np.bool_], Any, dict[str, Any]]):
     """The agent's view as a bool image: `(7, 7, 20)`, one-hot object (11), colour (6) and state (3).
 
-    MiniGrid's image holds numbers of kinds, which a network would take for amounts. The rest is dropped: the
-    direction, as the view turns with the agent, and the mission, the sentence that says what to do. Tasks
-    whose mission changes what to do (`MiniGrid-GoToDoor-5x5-v0`, most of BabyAI) need a wrapper of yours that
-    encodes it, in the task's `wrappers`: where wrappers are given, this one is left out.
+    MiniGrid's own image has integer codes, which a network would take for amounts. The rest of the
+    observation is dropped: the direction, since the view turns with the agent, and the mission, a sentence
+    that says what to do. Tasks in which the mission varies (`MiniGrid-GoToDoor-5x5-v0`, most of BabyAI) need
+    a wrapper that encodes it: put it into the task's `wrappers`, which then replace this wrapper.
     """
 
     def __init__(self, env: gym.Env[dict[str, Any], Any]) -> None:
@@ -29,7 +29,7 @@ class OneHotMiniGrid(gym.ObservationWrapper[NDArray[np.bool_], Any, dict[str, An
         kinds = [len(numbers) for numbers in (OBJECT_TO_IDX, COLOR_TO_IDX, STATE_TO_IDX)]
         self._one_hots = [np.eye(count, dtype=np.bool_) for count in kinds]
         space = env.observation_space
-        assert isinstance(space, Dict) and space["image"].shape is not None  # so are all of the package
+        assert isinstance(space, Dict) and space["image"].shape is not None  # true for all of the package
         boolean: Any = np.bool_  # gymnasium's type hints leave it out
         self.observation_space = Box(0.0, 1.0, (*space["image"].shape[:2], sum(kinds)), dtype=boolean)
 
@@ -40,7 +40,7 @@ class OneHotMiniGrid(gym.ObservationWrapper[NDArray[np.bool_], Any, dict[str, An
         return np.concatenate(encoded, axis=-1)
 
     def get_action_meanings(self) -> list[str]:
-        """MiniGrid's names of the actions; a few levels have only the first ones."""
+        """Returns MiniGrid's names of the actions; a few levels have only the first of them."""
         space: Any = self.action_space
         actions: Any = self.unwrapped
         return [action.name for action in actions.actions][: space.n]

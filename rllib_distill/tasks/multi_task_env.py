@@ -1,4 +1,4 @@
-"""The same tasks for RLlib's stock algorithms: one multi-agent env, one task per episode."""
+"""Tasks for RLlib's own algorithms: a multi-agent env that plays one task per episode."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -13,10 +13,10 @@ Value = TypeVar("Value")
 
 
 class MultiTaskEnv(MultiAgentEnv):
-    """Plays one task per episode; the episode's only agent bears the task's name.
+    """Plays one task per episode, with a single agent that has the task's name.
 
-    So `policy_mapping_fn=lambda task, episode: task` gives every task a policy of its own, and any RLlib
-    algorithm that can do multi-agent trains them. Each agent has its task's own spaces.
+    So `policy_mapping_fn=lambda task, episode: task` gives every task a policy of its own, which any
+    multi-agent algorithm of RLlib can train. Each agent has the spaces of its task.
 
     Example:
         >>> from ray.rllib.algorithms.ppo import PPOConfig
@@ -29,17 +29,17 @@ class MultiTaskEnv(MultiAgentEnv):
         """Makes one environment per task.
 
         Args:
-            config: `{"tasks": {name: what TaskSpec.from_config takes}}`.
+            config: `{"tasks": {name: value}}`, with values as in `TaskSpec.from_config`.
 
         Raises:
-            DistillError: no tasks, or a task that can't be made.
+            DistillError: There are no tasks, or a task cannot be made.
         """
         if "tasks" not in config:
             raise DistillError("MultiTaskEnv has no tasks: pass env_config={'tasks': {name: env, ...}}.")
         tasks = TaskSet.from_config(config["tasks"])
         self._envs = {name: task.spec.make_env() for name, task in tasks.items()}
         self._seed: int | None = None
-        self._seeds: dict[str, int] = {}  # of the tasks that have not begun an episode since the last seed
+        self._seeds: dict[str, int] = {}  # seeds of the tasks that have had no episode since the last seed
         self._task = next(iter(tasks))
         self.possible_agents = list(tasks)
         self.agents = [self._task]
@@ -54,10 +54,10 @@ class MultiTaskEnv(MultiAgentEnv):
         """Draws a task uniformly and starts an episode of it.
 
         Args:
-            seed: seeds the draw; task i's environment takes `seed + i` at its next episode. The seed that was
-                given last is ignored: RLlib gives its one seed again and again when it samples complete
-                episodes, which would draw the same task for ever.
-            options: passed to the task's environment.
+            seed: Seeds the draw of tasks; the environment of task i is seeded with `seed + i` at its next
+                episode. A seed equal to the last one is ignored: RLlib gives the same seed in every reset
+                when it samples complete episodes, which would always draw the same task.
+            options: Passed to the task's environment.
         """
         if seed is not None and seed != self._seed:
             super().reset(seed=seed)

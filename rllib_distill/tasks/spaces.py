@@ -1,4 +1,4 @@
-"""What different tasks need to share one student: one observation space, one common set of actions."""
+"""The spaces of a student of several tasks: one observation space and one common set of actions."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ AnyArray = TypeVar("AnyArray")
 
 
 class HasSpaces(Protocol):
-    """What this file needs to know of a task (`Task` has it)."""
+    """The properties of a task that are needed here; `Task` has them."""
 
     @property
     def observation_space(self) -> Box:
-        """Observation space of one environment."""
+        """The observation space of one environment."""
 
     @property
     def num_actions(self) -> int:
-        """Size of the task's own action set."""
+        """The size of the task's own action set."""
 
     @property
     def action_meanings(self) -> tuple[str, ...] | None:
-        """A name for each of the task's actions, if they have names."""
+        """A name for each of the task's own actions; None if they have no names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +37,12 @@ class SharedSpaces:
     """The spaces of a student of several tasks; `A` is `num_actions`, `n_i` the size of task i's own set.
 
     Attributes:
-        observation_space: each task's, with the last axis (channels) zero-padded to the largest.
-        action_meanings: the names of the `A` common actions, None if some task's actions have no names.
-        num_actions: `A`.
-        common_actions: task -> `(n_i,)` int64, the common action that each of the task's own actions is.
-        legal_actions: task -> `(A,)` bool, the common actions that the task has.
-        channels: task -> size of the last axis of the task's own observations.
+        observation_space: The tasks' spaces, with the last axis (channels) zero-padded to the largest one.
+        action_meanings: The names of the `A` common actions; None if they are matched by index, not by name.
+        num_actions: The number of common actions, `A`.
+        common_actions: Task -> `(n_i,)` int64, the index of the common action for each of its own actions.
+        legal_actions: Task -> `(A,)` bool, whether the task has a common action.
+        channels: Task -> size of the last axis of the task's own observations.
     """
 
     observation_space: Box
@@ -53,14 +53,15 @@ class SharedSpaces:
     channels: Mapping[str, int]
 
     def pad(self, observations: NDArray[Scalar], out: NDArray[Scalar] | None = None) -> NDArray[Scalar]:
-        """Fills the last axis (channels) up with zeros.
+        """Pads the last axis (channels) of a task's observations with zeros.
 
         Args:
-            observations: `(..., *task's observation shape)`.
-            out: Array to write into, whose further channels are zero; None for a new one, if one is needed.
+            observations: `(..., *shape)`, where `shape` is that of the task's own observations.
+            out: An array to write into, whose other channels are already zero; None for a new one.
 
         Returns:
-            `(..., *observation_space.shape)`, of the same dtype.
+            `(..., *observation_space.shape)` of the same dtype; the observations themselves, if `out` is None
+            and they need no padding.
         """
         shape = self.observation_space.shape
         if out is None:
@@ -72,18 +73,18 @@ class SharedSpaces:
         return out
 
     def own_part(self, task: str, observations: AnyArray) -> AnyArray:
-        """The part of padded observations, arrays or tensors, that a task's own ones are; a view."""
+        """Returns a view of padded observations (arrays or tensors) without the channels that `pad` added."""
         if not self.observation_space.shape:
             return observations
         own: AnyArray = observations[..., : self.channels[task]]  # type: ignore[index]  # both kinds have it
         return own
 
     def to_common(self, task: str, actions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Maps a task's own actions to common ones."""
+        """Maps a task's own actions to common ones, elementwise."""
         return self.common_actions[task][actions]
 
     def to_own(self, task: str, actions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Maps legal common actions to a task's own."""
+        """Maps common actions that are legal in a task to the task's own ones, elementwise."""
         own = np.zeros(self.num_actions, np.int64)
         own[self.common_actions[task]] = np.arange(len(self.common_actions[task]))
         return own[actions]
@@ -91,20 +92,29 @@ class SharedSpaces:
     def scatter(
         self, task: str, values: NDArray[Scalar], out: NDArray[Scalar] | None = None
     ) -> NDArray[Scalar]:
-        """Spreads values `(..., n_i)` of a task's own actions to `(..., A)`; others are 0, or as in `out`."""
+        """Moves values of a task's own actions to the places of the common actions.
+
+        Args:
+            task: The task.
+            values: `(..., n_i)`.
+            out: `(..., A)` to write into; None for a new array of zeros.
+
+        Returns:
+            `(..., A)`; the values of other actions are those of `out`.
+        """
         if out is None:
             out = np.zeros((*values.shape[:-1], self.num_actions), values.dtype)
         out[..., self.common_actions[task]] = values
         return out
 
     def legal_of(self, tasks: Iterable[str]) -> NDArray[np.bool_] | None:
-        """The legal actions of each of some tasks, `(N, A)`; None if all are legal."""
+        """Returns the legal common actions of N tasks, `(N, A)` bool; None if all are legal in all tasks."""
         legal = np.stack([self.legal_actions[task] for task in tasks])
         return None if legal.all() else legal
 
 
 def share_spaces(tasks: Mapping[str, HasSpaces], *, own_actions: bool = False) -> SharedSpaces:
-    """Finds the common spaces of `tasks`: see `TaskSet.shared`."""
+    """Finds the common spaces of `tasks`; see `TaskSet.shared` for arguments and errors."""
     meanings = None if own_actions else _common_meanings(tasks)
     if meanings is None:
         num_actions = max(task.num_actions for task in tasks.values())
@@ -127,12 +137,12 @@ def share_spaces(tasks: Mapping[str, HasSpaces], *, own_actions: bool = False) -
 
 
 def one_line(space: gym.Space[Any]) -> str:
-    """A space as text for an error message: numpy breaks long bounds over several lines."""
+    """Writes a space in one line, without the line breaks of long bounds."""
     return " ".join(str(space).split())
 
 
 def _common_meanings(tasks: Mapping[str, HasSpaces]) -> tuple[str, ...] | None:
-    """The union of all action names: those of the task with the most actions first, in its order."""
+    """Returns the union of the tasks' action names, starting with those of the task with the most actions."""
     if any(task.action_meanings is None for task in tasks.values()):
         return None
     largest_first = sorted(tasks.values(), key=lambda task: -task.num_actions)
@@ -153,7 +163,7 @@ def _common_observation_space(tasks: Mapping[str, HasSpaces]) -> Box:
     size = max((box.shape[-1] for box in boxes if box.shape), default=0)
     low = np.min([_fill_up(box.low, size) for box in boxes], axis=0)
     high = np.max([_fill_up(box.high, size) for box in boxes], axis=0)
-    # Without a shape, gymnasium would give numbers, which have no axis, one.
+    # The shape is given, since gymnasium would otherwise add an axis to bounds that have none.
     return Box(low, high, shape=low.shape, dtype=boxes[0].low.dtype.type)
 
 
@@ -162,11 +172,11 @@ def _kind(space: Box) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
 
 
 def _fill_up(bound: NDArray[Any], size: int) -> NDArray[Any]:
-    """Zeros at the end of the last axis, up to `size`."""
+    """Pads the last axis with zeros up to `size`."""
     return np.pad(bound, [(0, 0)] * (bound.ndim - 1) + [(0, size - bound.shape[-1])]) if bound.ndim else bound
 
 
 def check_render_mode(render_mode: Any) -> None:
-    """Raises DistillError unless `render_mode` is one that this package's environments have."""
+    """Raises DistillError unless `render_mode` is one of those of this package's environments."""
     if render_mode not in (None, "rgb_array"):
         raise DistillError(f"render_mode is {render_mode!r}; it must be 'rgb_array' or None.")

@@ -1,4 +1,4 @@
-"""Tasks: named environments with their spaces, and a set of them."""
+"""Tasks: named environments with their spaces, and sets of tasks."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,15 +34,15 @@ _DEFAULTS: dict[str, Any] = {"env": None, "env_config": {}, "wrappers": (), "max
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """A named environment. Picklable if its callables are.
+    """How the environments of a task are made; it can be pickled if its callables can.
 
     Attributes:
-        name: the task's name, which is also its RLlib agent id.
-        env: a gymnasium id, a class, or a callable that returns an environment.
-        env_config: keyword arguments for `gym.make`, the class or the callable; for an Atari id, options of
+        name: The task's name, which is also its RLlib agent id.
+        env: A gymnasium id, a class, or a callable that returns an environment.
+        env_config: Keyword arguments for `gym.make`, the class or the callable; for an Atari id, options of
             `AtariVectorEnv`.
-        wrappers: dotted names or callables, each called with the environment, in this order.
-        max_episode_steps: episodes are truncated after so many steps; None leaves it to the environment.
+        wrappers: Dotted names or callables, each called with the environment, in this order.
+        max_episode_steps: Episodes are truncated after this many steps; None leaves it to the environment.
     """
 
     name: str
@@ -53,15 +53,15 @@ class TaskSpec:
 
     @classmethod
     def from_config(cls, name: str, value: Any) -> "TaskSpec":
-        """Reads what a user gave for one task.
+        """Reads and checks a user's description of one task.
 
         Args:
-            name: the task's name.
-            value: an id, a class, a callable, or a mapping with the key `env` and optionally `env_config`,
+            name: The task's name.
+            value: An id, a class, a callable, or a mapping with the key `env` and optionally `env_config`,
                 `wrappers` and `max_episode_steps`.
 
         Raises:
-            DistillError: an unknown key, a value of the wrong type, or a wrapper that can't be imported.
+            DistillError: A key is unknown, a value has the wrong type, or a wrapper cannot be imported.
         """
         given = value if isinstance(value, Mapping) else {"env": value}
         for key in given:
@@ -80,7 +80,7 @@ class TaskSpec:
         """Makes one environment.
 
         Raises:
-            DistillError: the id is unknown, its package is missing, or `env_config` does not fit.
+            DistillError: The id is unknown, its package is missing, or `env_config` does not fit.
         """
         env = self._make_bare_env()
         for wrapper in self.wrappers:
@@ -88,28 +88,31 @@ class TaskSpec:
         return env
 
     def make_vector_env(self, num_envs: int, num_threads: int = 1) -> VectorEnv[Any, Any, Any]:
-        """Makes `num_envs` environments that step together.
+        """Makes a vector env of `num_envs` environments.
 
-        `metadata["autoreset_mode"]` says what happens when an episode ends: SAME_STEP for ids with a vector
-        env of their own (MinAtar, ALE, this package's gridworlds; without wrappers), NEXT_STEP for others.
-        The observations that a step returns may be overwritten by the next step.
+        Its `metadata["autoreset_mode"]` is SAME_STEP for ids with a special vector env (MinAtar, ALE, this
+        package's gridworlds; only without wrappers) and NEXT_STEP for others. The next step may overwrite the
+        observations that the last step returned.
 
         Args:
-            num_envs: number of environments.
-            num_threads: threads that may step them, where they have threads of their own (ALE).
+            num_envs: Number of environments.
+            num_threads: Number of threads that step them, for environments with own threads (ALE).
 
         Raises:
-            DistillError: as in `make_env`.
+            DistillError: As in `make_env`.
         """
         with self._naming_the_task():
-            own = None if self.wrappers else make_own_vector_env(self, num_envs, num_threads)
-        if own is not None:
-            return own
+            if isinstance(self.env, str) and not self.wrappers:  # they are for single environments
+                own = make_own_vector_env(
+                    self.env, self.env_config, self.max_episode_steps, num_envs, num_threads
+                )
+                if own is not None:
+                    return own
         return SyncVectorEnv([self.make_env] * num_envs, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
 
     @property
     def is_atari(self) -> bool:
-        """Whether it is an ALE game, which has a vector env of its own and ALE's settings in `env_config`."""
+        """Whether the environment is an ALE game, whose `env_config` has the options of `AtariVectorEnv`."""
         return is_atari(self.env)
 
     def _make_bare_env(self) -> Env:
@@ -122,7 +125,8 @@ class TaskSpec:
         return env if self.max_episode_steps is None else TimeLimit(env, self.max_episode_steps)
 
     def _make_from_id(self, env_id: str) -> Env:
-        # Given an id, gym.make would call MinAtar's -v0 outdated; it is another action set.
+        # gym.make gets the spec since, for an id, it would warn that MinAtar's -v0 is outdated. It is not: it
+        # has another action set.
         spec = find_env_spec(env_id)
         if self.is_atari:
             return AtariEnv(**atari_options(env_id, self.env_config, self.max_episode_steps))
@@ -132,7 +136,7 @@ class TaskSpec:
 
     @contextmanager
     def _naming_the_task(self) -> Iterator[None]:
-        """Tells mistakes that come up within in one line, with the task's name and `env_config`."""
+        """Turns errors in this context into a one-line DistillError with the task's name and `env_config`."""
         try:
             yield
         except (TypeError, gym.error.Error, DistillError) as error:
@@ -159,7 +163,7 @@ def _check_types(task: str, config: Mapping[str, Any]) -> None:
             raise DistillError(f"task {task!r}: {key} is {config[key]!r}; it must be {allowed}.")
     if steps is not None:
         check_number(f"task {task!r}: max_episode_steps", steps, least=1, integer=True)
-    if isinstance(env, str) and "max_episode_steps" in env_config:  # gym.make's own argument
+    if isinstance(env, str) and "max_episode_steps" in env_config:  # gym.make has an argument of this name
         given = env_config["max_episode_steps"]
         raise DistillError(
             f"task {task!r}: env_config has max_episode_steps ({given!r}); it is a key of the task: write it "
@@ -187,10 +191,10 @@ class Task:
     """One task and its spaces.
 
     Attributes:
-        spec: how its environments are made.
-        observation_space: observation space of one environment, after the wrappers.
-        num_actions: how many discrete actions the task has of its own.
-        action_meanings: a name for each of them where the environment has names (MinAtar, Atari), else None.
+        spec: How its environments are made.
+        observation_space: The observation space of one environment, after the wrappers.
+        num_actions: The number of the task's own discrete actions.
+        action_meanings: A name for each action if the environment has names (MinAtar, Atari), else None.
     """
 
     spec: TaskSpec
@@ -203,8 +207,8 @@ class Task:
         """Makes one environment, reads its spaces, and closes it.
 
         Raises:
-            DistillError: the environment can't be made, or its spaces are not a Box of observations and a
-                Discrete set of actions that starts at 0.
+            DistillError: The environment cannot be made, its observation space is not a Box, or its action
+                space is not Discrete with start 0.
         """
         env = spec.make_env()
         try:
@@ -226,7 +230,7 @@ class Task:
 
 
 class TaskSet(Mapping[str, Task]):
-    """Task name -> task, in the user's order. Picklable if the tasks' callables are."""
+    """Task name -> task, in the user's order; it can be pickled if the tasks' callables can."""
 
     def __init__(self, tasks: Mapping[str, Task]) -> None:
         """Keeps the tasks; `from_config` is the usual way to make a set."""
@@ -237,11 +241,11 @@ class TaskSet(Mapping[str, Task]):
         """Reads `{"breakout": "MinAtar/Breakout-v1", "mine": {"env": ..., "env_config": {...}}, ...}`.
 
         Args:
-            config: task name -> what `TaskSpec.from_config` takes. Each task's environment is made once, to
+            config: Task name -> value, as in `TaskSpec.from_config`. One environment of each task is made, to
                 read its spaces, and closed.
 
         Raises:
-            DistillError: no tasks, a name that can't be used, or a task that can't be made.
+            DistillError: There are no tasks, a name is not allowed, or a task cannot be made.
         """
         if not isinstance(config, Mapping):
             raise DistillError(f"tasks is {config!r}; it must map task names to environments, {_EXAMPLE}.")
@@ -258,14 +262,14 @@ class TaskSet(Mapping[str, Task]):
         return cls({spec.name: Task.from_spec(spec) for spec in specs})
 
     def shared(self, *, own_actions: bool = False) -> SharedSpaces:
-        """The observation space and action set that one student needs for all tasks.
+        """Returns the observation space and the action set of a student of all tasks.
 
         Args:
-            own_actions: whether a common action is merely the n-th of every task's own, as for a network with
-                one head per task, or what has the same name in all of them (where all have names).
+            own_actions: Whether to match the tasks' own actions by index, as for a network with one head per
+                task. Otherwise they are matched by name, if all tasks have names for them.
 
         Raises:
-            DistillError: two tasks have observations that one student can't take; names both, with spaces.
+            DistillError: The observations of two tasks differ in more than the size of their last axis.
         """
         return share_spaces(self._tasks, own_actions=own_actions)
 
@@ -287,5 +291,5 @@ def _action_meanings(env: gym.Env[Any, Any], num_actions: int) -> tuple[str, ...
         meanings = tuple(env.get_wrapper_attr("get_action_meanings")())
     except AttributeError:
         meanings = minatar_action_meanings(env.unwrapped) or ()
-    # A wrapper may have changed the action set, and equal names do not tell actions apart: then no names.
+    # No names if a wrapper has changed the number of actions, or if two actions have the same name.
     return meanings if len(set(meanings)) == num_actions == len(meanings) else None

@@ -1,4 +1,4 @@
-"""Two rooms joined by a corridor (Teh et al., 2017): the tasks, and what the best policy earns in them."""
+"""Two rooms joined by a corridor (Teh et al., 2017): the tasks, and the returns of their optimal policies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ ACTION_MEANINGS = ("UP", "RIGHT", "DOWN", "LEFT")
 STEP_REWARD, BUMP_REWARD, GOAL_REWARD = -0.1, -0.6, 0.9  # every step costs 0.1, a bump 0.5 more; the goal: +1
 
 _MOVES = np.array([[-1, 0], [0, 1], [1, 0], [0, -1]])  # (row, column) of each action
-# What happened before: nothing yet (0), action a moved the agent (1 + a) or made it bump (1 + 4 + a).
+# The previous step: none (0), or action a with a move (1 + a) or with a bump into a wall (1 + 4 + a).
 _HISTORIES = 1 + 2 * len(_MOVES)
-_GOAL_SEED = 170704175  # of the order in which tasks get their goals: the paper's arXiv number
+_GOAL_SEED = 170704175  # seeds the order in which tasks get their goals; it is the paper's arXiv number
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,20 @@ class TwoRoomsMap:
     """Two rooms side by side, joined by a corridor of one cell's height in their middle row.
 
     Free cells are numbered row by row. A state is the location, the previous action and the previous reward,
-    as in the paper; `num_states` = cells * 9, since an episode's first state has no previous action and each
-    of the four actions either moved the agent or made it bump. A slip may make the agent move in another
-    direction than the previous action says.
+    as in the paper. There are cells * 9 states, since an episode's first state has no previous action, and
+    each of the four actions either moved the agent or made it bump into a wall. If the agent slipped, the
+    previous action is the one that was chosen, not the direction of the move.
 
     Attributes:
-        room_height: rows of each room.
-        room_width: columns of each room.
-        corridor_length: columns between the rooms.
-        goal: a cell's number or `[row, column]`; None for the goal of `task`.
-        task: picks the goal if none is given. Even tasks have theirs in the left room, odd ones in the right
-            one, and no two have the same one as long as there are cells left.
+        room_height: Rows of each room.
+        room_width: Columns of each room.
+        corridor_length: Columns between the rooms.
+        goal: A cell's number or `[row, column]`; None for the goal of `task`.
+        task: Selects the goal if none is given. Even tasks have their goal in the left room, odd ones in the
+            right room, and all goals differ as long as there are cells left.
 
     Raises:
-        DistillError: a size below 1, a task below 0, or a goal that is no free cell.
+        DistillError: A size is below 1, the task is below 0, or the goal is not a free cell.
     """
 
     room_height: int
@@ -56,11 +56,11 @@ class TwoRoomsMap:
         for option in ("room_height", "room_width", "corridor_length"):
             check_number(option, getattr(self, option), least=1, integer=True)
         check_number("task", self.task, least=0, integer=True)
-        _ = self.goal_cell  # so that a wrong goal is found here
+        _ = self.goal_cell  # raises an error if the goal is wrong
 
     @cached_property
     def free(self) -> NDArray[np.bool_]:
-        """`(room_height, 2 * room_width + corridor_length)`, where there is no wall."""
+        """`(room_height, 2 * room_width + corridor_length)`: where there are no walls."""
         free = np.ones((self.room_height, 2 * self.room_width + self.corridor_length), np.bool_)
         corridor = slice(self.room_width, self.room_width + self.corridor_length)
         free[:, corridor] = False
@@ -74,17 +74,17 @@ class TwoRoomsMap:
 
     @property
     def num_cells(self) -> int:
-        """How many cells are free."""
+        """The number of free cells."""
         return len(self.locations)
 
     @property
     def num_states(self) -> int:
-        """How many states (location, previous action, previous reward) there are."""
+        """The number of states (location, previous action, previous reward)."""
         return self.num_cells * _HISTORIES
 
     @cached_property
     def next_cells(self) -> NDArray[np.int64]:
-        """`(cells, 4)`: where an action leads from a cell; into a wall: to the cell itself."""
+        """`(cells, 4)`: the cell to which an action leads; the same cell if there is a wall."""
         numbers = np.full(np.add(self.free.shape, 2), -1)  # with a wall around
         numbers[1:-1, 1:-1][self.free] = np.arange(self.num_cells)
         rows, columns = (self.locations[:, None, :] + _MOVES + 1).transpose(2, 0, 1)
@@ -116,26 +116,26 @@ class TwoRoomsMap:
 
     @cached_property
     def start_cells(self) -> NDArray[np.int64]:
-        """Where episodes start: all free cells but the goal."""
+        """`(cells - 1,)`: the cells where episodes start, which are all but the goal."""
         return np.delete(np.arange(self.num_cells), self.goal_cell)
 
     def first_states(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The states of episodes that start in `cells`, of any shape."""
+        """Returns the first states of episodes that start in `cells`, an array of any shape."""
         return cells * _HISTORIES
 
     def cells_of(self, states: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The cells' numbers in `states`, of any shape."""
+        """Returns the numbers of the cells of `states`, an array of any shape."""
         return states // _HISTORIES
 
     def next_states(
         self, states: NDArray[np.int64], actions: NDArray[np.int64], directions: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """The states after one step, of the arguments' common shape.
+        """Returns the states after one step, an array of the shape to which the arguments broadcast.
 
         Args:
-            states: before the step.
-            actions: what the agent chose, which the next state remembers.
-            directions: where it went, in the actions' order; unlike the actions if it slipped.
+            states: The states before the step.
+            actions: The actions that the agents chose, which are part of the next states.
+            directions: The actions that took effect, which differ from `actions` where an agent slipped.
         """
         cells = self.cells_of(states)
         reached = self.next_cells[cells, directions]
@@ -144,7 +144,7 @@ class TwoRoomsMap:
 
     @cached_property
     def rewards(self) -> NDArray[np.float32]:
-        """`(num_states,)`: reward of the step that led to a state; 0 for first states."""
+        """`(num_states,)`: the reward of the step that led to a state; 0 for first states."""
         rewards = np.empty((self.num_cells, _HISTORIES), np.float32)
         rewards[:, 0] = 0.0
         rewards[:, 1 : 1 + len(_MOVES)] = STEP_REWARD
@@ -154,15 +154,15 @@ class TwoRoomsMap:
 
     @cached_property
     def at_goal(self) -> NDArray[np.bool_]:
-        """`(num_states,)`: whether the episode is over."""
+        """`(num_states,)`: whether the state is at the goal, so that the episode is over."""
         return np.repeat(np.arange(self.num_cells) == self.goal_cell, _HISTORIES)
 
     def one_hot_states(self) -> NDArray[np.bool_]:
-        """`(num_states, num_states)`: a state as a table needs it."""
+        """`(num_states, num_states)` bool: the one-hot observation of every state, for tabular methods."""
         return np.eye(self.num_states, dtype=np.bool_)
 
     def features(self) -> NDArray[np.float32]:
-        """`(num_states, cells + 4 + 1)`: location and previous action, both one-hot, and previous reward."""
+        """`(num_states, cells + 4 + 1)`: one-hot location, one-hot previous action and previous reward."""
         cells, histories = np.divmod(np.arange(self.num_states), _HISTORIES)
         actions = (histories - 1) % len(_MOVES)
         previous_action = np.eye(len(_MOVES), dtype=np.float32)[actions] * (histories > 0)[:, None]
@@ -170,10 +170,10 @@ class TwoRoomsMap:
         return np.concatenate([location, previous_action, self.rewards[:, None]], axis=1, dtype=np.float32)
 
     def corridor_states(self, previous_action: int) -> NDArray[np.int64]:
-        """`(corridor_length,)`: the states in the corridor, left to right, to which an action has led.
+        """`(corridor_length,)`: the states in the corridor after one action, without a bump, left to right.
 
         Args:
-            previous_action: the action's index; the agent did not bump.
+            previous_action: The index of the action.
         """
         columns = self.locations[:, 1]
         in_corridor = (columns >= self.room_width) & (columns < self.room_width + self.corridor_length)
@@ -191,11 +191,11 @@ class TwoRoomsVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]]
 
     Actions are up, right, down, left. Every step costs 0.1, and another 0.5 if the agent bumps into a
     wall; the goal gives +1 and ends the episode. Episodes start in a free cell, drawn uniformly, that is not
-    the goal. Tasks differ in their goal only.
+    the goal. Tasks differ only in their goal.
 
     Observations are `(num_envs, num_states)` bool or `(num_envs, cells + 5)` float32 (see `observation`),
-    rewards `(num_envs,)` float32, terminations and truncations `(num_envs,)` bool. The arrays that `reset`
-    and `step` return are written again by the next call.
+    rewards `(num_envs,)` float32, terminations and truncations `(num_envs,)` bool. The next call of `reset`
+    or `step` may overwrite the arrays that the last one returned.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012  # gymnasium's own convention
@@ -216,19 +216,19 @@ class TwoRoomsVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]]
         """Builds the rooms.
 
         Args:
-            num_envs: how many agents, each alone in its rooms.
-            goal: a free cell's number (row by row) or `[row, column]`; None for the goal of `task`.
-            task: picks the goal if none is given; even tasks have it in the left room, odd ones in the right.
-            room_height: rows of each room.
-            room_width: columns of each room.
-            corridor_length: columns between the rooms.
-            slip: probability in [0, 1] that a step goes in a direction drawn uniformly, whatever was chosen.
-            observation: `"state"`, a one-hot of the state (location, previous action, previous reward), for
-                tables; or `"features"`, one-hot location, one-hot previous action and previous reward.
-            max_episode_steps: episodes are truncated after so many steps.
+            num_envs: Number of agents, each alone in its rooms.
+            goal: A free cell's number (row by row) or `[row, column]`; None for the goal of `task`.
+            task: Selects the goal if none is given: in the left room if even, in the right one if odd.
+            room_height: Rows of each room.
+            room_width: Columns of each room.
+            corridor_length: Columns between the rooms.
+            slip: Probability in [0, 1] that a step goes in a direction drawn uniformly, whatever was chosen.
+            observation: `"state"` is the one-hot state (location, previous action, previous reward), for
+                tabular methods; `"features"` are one-hot location, one-hot previous action, previous reward.
+            max_episode_steps: Episodes are truncated after this many steps.
 
         Raises:
-            DistillError: an option's value is not allowed.
+            DistillError: An option's value is not allowed.
         """
         check_number("num_envs", num_envs, least=1, integer=True)
         check_number("max_episode_steps", max_episode_steps, least=1, integer=True)
@@ -238,7 +238,7 @@ class TwoRoomsVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]]
         self.slip = slip
         self.max_episode_steps = max_episode_steps
 
-        # A state tells all that an agent sees, so steps only look things up.
+        # An observation depends on nothing but the state, so steps look it up in this table.
         self._table = self.map.one_hot_states() if observation == "state" else self.map.features()
         self._table.flags.writeable = False
         low, high = float(self._table.min()), float(self._table.max())
@@ -265,9 +265,10 @@ class TwoRoomsVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]]
         """Starts a new episode for every agent.
 
         Args:
-            seed: of the one random generator that all agents share, so an agent's episodes depend on
-                `num_envs`; None leaves the random state as it is. Several seeds make one.
-            options: there are none.
+            seed: Seed of the one random generator that all agents share, so that an agent's episodes depend
+                on `num_envs`. Several seeds are combined into one. None, alone or among them, keeps the
+                random state.
+            options: Not used.
         """
         if isinstance(seed, Sequence):
             seed = None if None in seed else list(seed)
@@ -317,13 +318,13 @@ class TwoRoomsVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]]
         return self.map.first_states(starts[self._random.integers(len(starts), size=count)])
 
     def _observe(self) -> NDArray[Any]:
-        # mode="clip" (no state is out of range) because the default one buffers what it writes to `out`
+        # Indices are always in range; mode="clip" is set since the default mode buffers its writes to `out`.
         return self._table.take(self._states, axis=0, out=self._observations, mode="clip")
 
     def picture(self, index: int) -> NDArray[np.uint8]:
-        """Agent `index` in its rooms, `(height, width, 3)` uint8: walls, free cells, the goal, the agent."""
+        """Draws agent `index` in its rooms, `(height, width, 3)` uint8: walls, free cells, goal and agent."""
         cells = np.full((*np.add(self.map.free.shape, 2), 3), _WALL, np.uint8)
-        inner = cells[1:-1, 1:-1]  # a view, without the wall around
+        inner = cells[1:-1, 1:-1]  # a view of the array without the outer walls
         inner[self.map.free] = _FREE
         inner[tuple(self.map.locations[self.map.goal_cell])] = _GOAL
         inner[tuple(self.map.locations[self.map.cells_of(self._states[index])])] = _AGENT
@@ -331,7 +332,7 @@ class TwoRoomsVectorEnv(VectorEnv[NDArray[Any], NDArray[np.int64], NDArray[Any]]
 
 
 class TwoRoomsEnv(gym.Env[NDArray[Any], Any]):
-    """One agent in the two rooms, with the options of `TwoRoomsVectorEnv` but `num_envs`."""
+    """One agent in the two rooms, with the options of `TwoRoomsVectorEnv` except `num_envs`."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 8}  # noqa: RUF012  # gymnasium's own convention
 
@@ -340,10 +341,10 @@ class TwoRoomsEnv(gym.Env[NDArray[Any], Any]):
 
         Args:
             render_mode: None, or `"rgb_array"`.
-            options: those of `TwoRoomsVectorEnv`.
+            options: The options of `TwoRoomsVectorEnv`.
 
         Raises:
-            DistillError: an option's value is not allowed.
+            DistillError: An option's value is not allowed.
         """
         check_render_mode(render_mode)
         self.render_mode = render_mode
@@ -353,7 +354,7 @@ class TwoRoomsEnv(gym.Env[NDArray[Any], Any]):
         self.action_space = self._rooms.single_action_space
 
     def get_action_meanings(self) -> list[str]:
-        """The actions' names."""
+        """Returns the actions' names."""
         return list(ACTION_MEANINGS)
 
     @override
@@ -372,17 +373,17 @@ class TwoRoomsEnv(gym.Env[NDArray[Any], Any]):
 
     @override
     def render(self) -> Any:
-        """A picture `(height, width, 3)` uint8 of where the agent is."""
+        """Returns a picture of agent and rooms, `(height, width, 3)` uint8; None without a render mode."""
         return None if self.render_mode is None else self._rooms.picture(0)
 
 
 def optimal_return(rooms: TwoRoomsMap, *, slip: float = 0.0, max_episode_steps: int = 100) -> float:
-    """The best policy's undiscounted return of an episode, the mean over all starts.
+    """Returns the optimal policy's expected undiscounted return per episode, averaged over all starts.
 
     Args:
-        rooms: the rooms, with a goal.
-        slip: probability in [0, 1] that a step goes in a direction drawn uniformly.
-        max_episode_steps: episodes are truncated after so many steps.
+        rooms: The rooms and the goal.
+        slip: Probability in [0, 1] that a step goes in a direction drawn uniformly.
+        max_episode_steps: Episodes are truncated after this many steps.
     """
     values = optimal_values(rooms, slip=slip, max_episode_steps=max_episode_steps)
     return float(values[rooms.start_cells].mean())
@@ -391,17 +392,18 @@ def optimal_return(rooms: TwoRoomsMap, *, slip: float = 0.0, max_episode_steps: 
 def optimal_values(
     rooms: TwoRoomsMap, *, slip: float = 0.0, max_episode_steps: int = 100
 ) -> NDArray[np.float64]:
-    """Value iteration over as many steps as an episode lasts, which is exact for truncated episodes too.
+    """Computes the optimal values by value iteration, one iteration per step of an episode.
 
     V_0 = 0;  V_k+1(c) = max_a (1 - slip) Q_k(c, a) + slip mean_b Q_k(c, b);  Q_k(c, a) = R + V_k(c')
+    After as many iterations as an episode has steps, they are exact for truncated episodes, too.
 
     Args:
-        rooms: the rooms, with a goal.
-        slip: probability in [0, 1] that a step goes in a direction drawn uniformly.
-        max_episode_steps: episodes are truncated after so many steps.
+        rooms: The rooms and the goal.
+        slip: Probability in [0, 1] that a step goes in a direction drawn uniformly.
+        max_episode_steps: Episodes are truncated after this many steps.
 
     Returns:
-        `(cells,)`: the undiscounted return from each cell; 0 for the goal, where episodes are over.
+        `(cells,)`: the expected undiscounted return from each cell; 0 at the goal, where episodes end.
     """
     actions = np.arange(len(ACTION_MEANINGS))
     starts = rooms.first_states(np.arange(rooms.num_cells))[:, None]

@@ -1,11 +1,11 @@
-"""Environment ids, and the vector envs of those that have one of their own."""
+"""Environment ids, and the special vector envs that some of them have."""
 
 import sys
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
@@ -41,7 +41,7 @@ def register_gridworlds() -> None:
     """Makes this package's own ids, `rllib_distill/Maze-v0` and `TwoRooms-v0`, known to gymnasium."""
     for name, entry_point in _GRIDWORLDS.items():
         if name not in gym.registry:
-            # gymnasium's wrapper for the time limit can be told another one, so these never end by themselves
+            # The limit is that of gymnasium's wrapper, which a task can change; the env itself has none.
             gym.register(name, entry_point, max_episode_steps=100, kwargs={"max_episode_steps": sys.maxsize})
 
 
@@ -50,7 +50,7 @@ _GRIDWORLDS = {
     "rllib_distill/TwoRooms-v0": "rllib_distill.tasks.two_rooms:TwoRoomsEnv",
 }
 
-# how an id begins -> (registers such ids, the extra of this package that installs them)
+# How an id begins -> (function that registers such ids, extra of this package that installs them).
 _PREFIXES = {
     "MinAtar/": (register_minatar, "minatar"),
     "ALE/": (register_atari, "atari"),
@@ -61,13 +61,14 @@ _PREFIXES = {
 
 
 def find_env_spec(env_id: str) -> EnvSpec:
-    """Looks an id up in gymnasium's registry.
+    """Looks up an id in gymnasium's registry.
 
     Args:
-        env_id: for example `"CartPole-v1"`, `"MinAtar/Breakout-v1"`, or `"my_package:MyEnv-v0"`.
+        env_id: An id such as `"CartPole-v1"`, `"MinAtar/Breakout-v1"` or `"my_package:MyEnv-v0"`.
 
     Raises:
-        DistillError: the id is unknown (the nearest known one is named), or its package is not installed.
+        DistillError: The id is unknown (the message names the nearest known one) or one of Atari's classic
+            ids, or its package is not installed.
     """
     module, _, name = env_id.rpartition(":")
     for prefix, (register, extra) in _PREFIXES.items():
@@ -90,7 +91,7 @@ def find_env_spec(env_id: str) -> EnvSpec:
 
 
 def _unknown_id(env_id: str) -> str:
-    for register, _ in _PREFIXES.values():  # so that "Minatar/..." finds "MinAtar/..."
+    for register, _ in _PREFIXES.values():  # so that the nearest id to "Minatar/..." can be "MinAtar/..."
         try:
             register()
         except ImportError:
@@ -106,7 +107,7 @@ def _unknown_id(env_id: str) -> str:
 
 
 def _is_classic_atari(spec: EnvSpec | None) -> bool:
-    """`PongNoFrameskip-v4` and the like, whose frames are raw and whose rules differ from id to id."""
+    """Whether it is an id like `PongNoFrameskip-v4`; the preprocessing of these differs from id to id."""
     return spec is not None and str(spec.entry_point).startswith("ale_py") and spec.namespace != "ALE"
 
 
@@ -122,70 +123,63 @@ def _classic_atari(spec: EnvSpec) -> str:
     )
 
 
-if TYPE_CHECKING:
-    from rllib_distill.tasks.task import TaskSpec
-
 AnyVectorEnv: TypeAlias = VectorEnv[Any, Any, Any]
 
 _MINATAR_OPTIONS = frozenset(("game", "sticky_action_prob", "difficulty_ramping", "use_minimal_action_set"))
 
 
-def make_own_vector_env(task: "TaskSpec", num_envs: int, num_threads: int) -> AnyVectorEnv | None:
-    """Makes the vector env that a task's id has of its own; None if it has none that takes its `env_config`.
+def make_own_vector_env(
+    env_id: str, options: Mapping[str, Any], max_episode_steps: int | None, num_envs: int, num_threads: int
+) -> AnyVectorEnv | None:
+    """Makes the special vector env for an id.
 
     Args:
-        task: the task, without wrappers, which are for single environments.
-        num_envs: number of environments.
-        num_threads: threads that may step them, where they have threads of their own (ALE).
+        env_id: The id.
+        options: The task's `env_config`.
+        max_episode_steps: The task's limit in steps; None for the id's own.
+        num_envs: Number of environments.
+        num_threads: Number of threads that step them, for environments with own threads (ALE).
+
+    Returns:
+        The vector env; None if the id has none, or none with these options.
 
     Raises:
-        DistillError: the id is unknown, or an option or its value.
+        DistillError: The id or an option is unknown, or a value is not allowed.
     """
-    if not isinstance(task.env, str):
-        return None
-    make = _MAKERS.get(_namespace(task.env))
-    return make(task.env, task, num_envs, num_threads) if make else None
-
-
-def _make_atari(env_id: str, task: "TaskSpec", num_envs: int, num_threads: int) -> AnyVectorEnv:
-    options = {"num_threads": num_threads, **atari_options(env_id, task.env_config, task.max_episode_steps)}
-    return AtariVectorEnv(num_envs=num_envs, **options)
-
-
-def _make_minatar(env_id: str, task: "TaskSpec", num_envs: int, _: int) -> AnyVectorEnv | None:
-    options = {**find_env_spec(env_id).kwargs, **task.env_config}
-    if not options.keys() <= _MINATAR_OPTIONS:
-        return None
-    return MinAtarVectorEnv(num_envs=num_envs, max_episode_steps=task.max_episode_steps, **options)
-
-
-def _make_gridworld(env_id: str, task: "TaskSpec", num_envs: int, _: int) -> AnyVectorEnv | None:
-    spec = find_env_spec(env_id)
-    check_gridworld_options(spec.id, task.env_config)
-    if "render_mode" in task.env_config:
-        return None
-    steps = task.max_episode_steps or spec.max_episode_steps
-    return _gridworld(spec.id)(num_envs, **{**task.env_config, "max_episode_steps": steps})
-
-
-_MAKERS: dict[str, Callable[[str, "TaskSpec", int, int], AnyVectorEnv | None]] = {
-    "ALE": _make_atari,
-    "MinAtar": _make_minatar,
-    "rllib_distill": _make_gridworld,
-}
-"""Namespace -> makes the vector env from id, task, number of environments and of threads."""
+    namespace = _namespace(env_id)
+    if namespace == "ALE":
+        arguments = atari_options(env_id, options, max_episode_steps)
+        return AtariVectorEnv(num_envs=num_envs, **{"num_threads": num_threads, **arguments})
+    if namespace == "MinAtar":
+        arguments = {**find_env_spec(env_id).kwargs, **options}
+        if not arguments.keys() <= _MINATAR_OPTIONS:
+            return None
+        return MinAtarVectorEnv(num_envs=num_envs, max_episode_steps=max_episode_steps, **arguments)
+    if namespace == "rllib_distill":
+        spec = find_env_spec(env_id)
+        check_gridworld_options(spec.id, options)
+        if "render_mode" in options:
+            return None
+        steps = max_episode_steps or spec.max_episode_steps
+        return _gridworld(spec.id)(num_envs, **{**options, "max_episode_steps": steps})
+    return None
 
 
 def is_atari(env_id: object) -> bool:
-    """Whether an id is an ALE game, which has ALE's settings in `env_config` instead of gymnasium's."""
+    """Whether an id is that of an ALE game, whose `env_config` has the options of `AtariVectorEnv`."""
     return isinstance(env_id, str) and _namespace(env_id) == "ALE"
 
 
 def atari_options(env_id: str, options: Mapping[str, Any], max_episode_steps: int | None) -> dict[str, Any]:
-    """The game and its settings; gymnasium's own for the id (sticky actions) are not the papers'.
+    """Returns the arguments of `AtariVectorEnv`; the id's own in gymnasium (sticky actions) are not used.
+
+    Args:
+        env_id: The id of an ALE game.
+        options: The task's `env_config`.
+        max_episode_steps: The task's limit in steps, which is converted to frames; None for no limit.
 
     Raises:
-        DistillError: see `check_atari_options`.
+        DistillError: As `check_atari_options`, or the id is unknown.
     """
     check_atari_options(options)
     limit = {}
@@ -197,10 +191,14 @@ def atari_options(env_id: str, options: Mapping[str, Any], max_episode_steps: in
 
 
 def check_gridworld_options(env_id: str, options: Mapping[str, Any]) -> None:
-    """Checks the names in a task's `env_config` if the id is one of ours; their values are checked when used.
+    """Checks the names of options for ids of this package; the environments check the values.
+
+    Args:
+        env_id: The id of any environment; ids of other packages are not checked.
+        options: The task's `env_config`.
 
     Raises:
-        DistillError: an unknown option (the nearest is named).
+        DistillError: An option is unknown; the message names the nearest known one.
     """
     if _namespace(env_id) != "rllib_distill":
         return
@@ -213,7 +211,7 @@ def check_gridworld_options(env_id: str, options: Mapping[str, Any]) -> None:
 
 
 def _gridworld(env_id: str) -> Callable[..., AnyVectorEnv]:
-    from rllib_distill.tasks.mazes import MazeVectorEnv  # here, as most experiments need neither
+    from rllib_distill.tasks.mazes import MazeVectorEnv  # imported here, since most runs need neither
     from rllib_distill.tasks.two_rooms import TwoRoomsVectorEnv
 
     return {"rllib_distill/Maze-v0": MazeVectorEnv, "rllib_distill/TwoRooms-v0": TwoRoomsVectorEnv}[env_id]

@@ -1,4 +1,4 @@
-"""A small config of every algorithm of the registry, and all that a training's state consists of, as hashes.
+"""A small config of every algorithm in its forms, and all that a training's state consists of, as hashes.
 
 As a program it restores checkpoints and prints their hashes: `python -m tests.algorithms.every PATH ...`.
 """
@@ -6,6 +6,8 @@ As a program it restores checkpoints and prints their hashes: `python -m tests.a
 import hashlib
 import json
 import sys
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,29 +22,84 @@ TASKS = {
     "walk": {"env": Walk, "env_config": {"num_actions": 2}, "max_episode_steps": 20},
 }
 NETWORK = {"type": "mlp", "hiddens": [8]}
+LSTM = {"type": "mlp", "hiddens": [8], "lstm": 4}
 REPLAY = {"replay_capacity": 400, "num_steps_sampled_before_learning_starts": 40, "training_intensity": 1.0}
-OWN = {
-    "ActorMimic": REPLAY | {"train_batch_size_per_learner": 12},
-    "Distral": {},
-    "MultiTaskDQN": REPLAY | {"train_batch_size_per_learner": 12, "target_network_update_freq": 2},
-    "PolicyDistillation": REPLAY | {"train_batch_size_per_learner": 12},
-    "SoftQDistral": REPLAY | {"train_batch_size_per_learner": 16, "n_step": 4},
+ROWS, SEQUENCES = REPLAY | {"train_batch_size_per_learner": 12}, REPLAY | {"train_batch_size_per_learner": 16}
+ACTOR_CRITIC = {"policy_loss", "vf_loss", "entropy"}
+ON_TRAJECTORIES = {"behaviour": "student", "epsilon": 0.0}
+
+
+@dataclass(frozen=True)
+class Case:
+    """An algorithm in one of its forms.
+
+    Attributes:
+        settings: What differs from `config_of`'s other settings.
+        metrics: Some that its learners report of each task.
+    """
+
+    algorithm: str
+    settings: dict[str, Any]
+    metrics: set[str]
+
+
+CASES = {  # the first of each algorithm has its name
+    "ActorMimic": Case("ActorMimic", ROWS, {"policy_regression_loss", "greedy_agreement"}),
+    "ActorMimic, recurrent": Case(
+        "ActorMimic",
+        SEQUENCES
+        | {"network": LSTM, "heads": "per_task", "one_task_per_minibatch": True, "burn_in_len": 2}
+        | {"behaviour": [[0, 1.0], [200, 0.0]], "beta": 0.1},
+        {"policy_regression_loss", "feature_regression_loss"},
+    ),
+    "Distral": Case("Distral", {}, ACTOR_CRITIC | {"kl_to_distilled"}),
+    "Distral, recurrent": Case("Distral", {"network": LSTM}, ACTOR_CRITIC),
+    "Distral, separate": Case("Distral", {"variant": "a3c"}, ACTOR_CRITIC),
+    "Distral, shared": Case("Distral", {"variant": "a3c_multitask", "network": LSTM}, ACTOR_CRITIC),
+    "MultiTaskDQN": Case("MultiTaskDQN", ROWS | {"target_network_update_freq": 2}, {"td_loss"}),
+    "MultiTaskDQN, shared": Case("MultiTaskDQN", ROWS | {"shared": True, "n_step": 2}, {"td_loss"}),
+    "PolicyDistillation": Case("PolicyDistillation", ROWS, {"imitation_loss", "greedy_agreement"}),
+    "PolicyDistillation, recurrent": Case(
+        "PolicyDistillation", SEQUENCES | {"network": LSTM, "behaviour": 0.5}, {"imitation_loss"}
+    ),
+    "PolicyDistillation, online": Case(
+        "PolicyDistillation", ROWS | {"experts": "online", "epsilon": 0.3}, {"imitation_loss", "td_loss"}
+    ),
+    "PolicyDistillation, with rewards": Case(
+        "PolicyDistillation",
+        ROWS | {"rl_coeff": 1.0, "imitation_coeff": "qdagger", "behaviour": "student"},
+        {"imitation_loss", "td_loss"},
+    ),
+    "PolicyDistillation, kickstarting": Case(
+        "PolicyDistillation",
+        ON_TRAJECTORIES | {"objective": "kickstarting", "rl_coeff": 1.0},
+        ACTOR_CRITIC | {"imitation_loss", "greedy_agreement"},
+    ),
+    "PolicyDistillation, expected entropy": Case(
+        "PolicyDistillation",
+        ON_TRAJECTORIES | {"objective": "expected_entropy_regularised", "network": LSTM},
+        ACTOR_CRITIC | {"imitation_loss"},
+    ),
+    "SoftQDistral": Case("SoftQDistral", SEQUENCES | {"n_step": 4}, {"td_loss"}),
 }
 
 
 def config_of(name, paths, **settings):
-    """A config of the algorithm; `paths` are those of experts."""
+    """The config of a case; `paths` are those of experts."""
+    case = CASES[name]
     config = (
-        algorithm_class(name)
+        algorithm_class(case.algorithm)
         .get_default_config()
         .multi_task(tasks=TASKS, num_envs_per_task=3)
         .env_runners(num_env_runners=0, rollout_fragment_length=8)
-        .training(network=NETWORK, **{**OWN[name], **settings})
+        .training(network=NETWORK)
         .evaluation(evaluation_duration=4)
         .reporting(min_time_s_per_iteration=0)
         .debugging(seed=0, log_level="ERROR")
     )
-    return config.experts(paths) if hasattr(config, "experts") else config
+    if hasattr(config, "experts"):
+        config.experts(paths)
+    return config.update_from_dict({**case.settings, **settings})
 
 
 def train(algo, num_updates):
@@ -79,12 +136,15 @@ def _feed(found, value):
         found.update(repr(value).encode())
 
 
-def weights(learner):
-    return digest_of({mid: module.state_dict() for mid, module in learner.module.items()})
+def weights(holder):
+    """Of a learner's modules, or of an env runner's."""
+    return digest_of({mid: holder.module[mid].state_dict() for mid in holder.module.keys()})
 
 
 def optimizers(learner):
-    return digest_of([optimizer.state_dict()["state"] for optimizer in optimizers_of(learner)])
+    """With their learning rates."""
+    states = [optimizer.state_dict() for optimizer in optimizers_of(learner)]
+    return digest_of([[state["state"], [group["lr"] for group in state["param_groups"]]] for state in states])
 
 
 def minibatches(learner):
@@ -94,14 +154,19 @@ def minibatches(learner):
     return digest_of([learner.draw_minibatch() for _ in range(20)])
 
 
-def state_of(algo):
-    """Everything that a checkpoint has to bring back."""
-    return {
+def state_of(algo, *, draws=True):
+    """Everything that a checkpoint has to bring back; if it `draws`, the next minibatches, too."""
+    state = {"minibatches": from_learners(algo, minibatches)} if draws else {}
+    return state | {
         "weights": from_learners(algo, weights),
+        "acting": weights(algo.env_runner),
         "optimizers": from_learners(algo, optimizers),
         "updates": from_learners(algo, num_updates_of),
-        "env_steps": algo.elapsed().env_steps,
-        "minibatches": from_learners(algo, minibatches),
+        "elapsed": repr(algo.elapsed()),
+        "iteration": algo.iteration,
+        "inputs": algo.learner_inputs(),
+        "owed": algo.get_state()["minibatches_owed"],
+        "acted": algo.env_runner.num_env_steps_sampled_lifetime,
     }
 
 
@@ -111,7 +176,8 @@ if __name__ == "__main__":
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     states = {}
     for path in sys.argv[1:]:
-        restored = algorithm_class(path.rsplit("/", 1)[1]).from_checkpoint(path)
+        algorithm = CASES[path.rsplit("/", 1)[1]].algorithm
+        restored = algorithm_class(algorithm).from_checkpoint(path)
         states[path] = state_of(restored)
         restored.stop()
     print(json.dumps(states))

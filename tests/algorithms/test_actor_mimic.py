@@ -1,22 +1,18 @@
 """Actor-Mimic's gradient steps against plain PyTorch that does the same; what its module consists of."""
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
 from ray.rllib.utils.metrics import ALL_MODULES
 
-from rllib_distill import ActorMimic
 from tests.learners import (
     STEP,
     STEPS,
     assert_same,
     filled_learner,
-    learner_of,
     legal_rows,
     masked,
-    num_updates,
     rows_of,
 )
 
@@ -51,27 +47,6 @@ def test_that_gradient_steps_are_those_of_plain_torch(actor_mimic, beta, tau):
     assert_same(learner.module["student"], plain)
 
 
-def test_that_an_illegal_action_gets_no_gradient_through_the_whole_loss(actor_mimic):
-    learner, _ = filled_learner(actor_mimic(beta=0.1, tau=0.01))
-    batch = {"student": learner.minibatches["student"].draw()}
-    outputs = learner.module.forward_train(batch)
-    logits = outputs["student"].outputs
-    logits.retain_grad()
-    sum(learner.compute_losses(fwd_out=outputs, batch=batch).values()).backward()
-    legal = batch["student"].legal_of(logits)
-    assert not legal.all()
-    assert (logits.grad[~legal] == 0.0).all()
-    assert (logits.grad[legal] != 0.0).any()
-    mask = batch["student"].legal_actions
-    only_short = {"student": replace(batch["student"], legal_actions=mask[:1].expand_as(mask))}
-    learner.module["student"].zero_grad()
-    outputs = learner.module.forward_train(only_short)
-    sum(learner.compute_losses(fwd_out=outputs, batch=only_short).values()).backward()
-    gradient = learner.module["student"].network.head.weight.grad
-    assert (gradient[[1, 2]] == 0.0).all()  # u and d, which "short" does not have
-    assert (gradient[[0, 3]] != 0.0).any()
-
-
 def test_that_metrics_are_those_of_the_last_minibatch(actor_mimic):
     learner, drawn = filled_learner(actor_mimic(beta=0.1, tau=0.5, lr=1e-12))
     result = learner.update(**{**STEP, "num_minibatches": 2})
@@ -100,15 +75,3 @@ def test_that_beta_zero_builds_no_feature_regression(actor_mimic):
     assert sizes == {"short": (5, 8), "long": (6, 8)}  # from the student's 8 features to the expert's
     acting = actor_mimic(beta=0.1).get_multi_rl_module_spec(inference_only=True).build()["student"]
     assert "feature_regressors" not in {name.split(".")[0] for name in acting.get_state(inference_only=True)}
-
-
-@pytest.mark.usefixtures("ray_session")
-def test_that_it_takes_a_mixture_and_heads_per_task_too(actor_mimic, tmp_path):
-    config = actor_mimic(heads="per_task", one_task_per_minibatch=True, beta=0.1)
-    algo = config.experts(behaviour=[[0, 1.0], [200, 0.0]]).build_algo()
-    for _ in range(4):
-        algo.train()
-    assert num_updates(learner_of(algo)) > 0
-    algo.save_to_path(tmp_path)
-    algo.stop()
-    ActorMimic.from_checkpoint(tmp_path).stop()

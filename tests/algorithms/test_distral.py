@@ -13,7 +13,7 @@ from rllib_distill.errors import DistillError
 from rllib_distill.evaluation.play import TrainedPolicies
 from rllib_distill.tasks.two_rooms import TwoRoomsEnv
 from tests.algorithms.distral_tasks import TASKS, distral, soft_q, tabular
-from tests.learners import is_same, learner_and_sample
+from tests.learners import learner_and_sample
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 LSTM = {"type": "mlp", "hiddens": [8], "lstm": 4}
@@ -23,48 +23,6 @@ def trained(config, iterations=3):
     algo = config.build_algo()
     results = [algo.train() for _ in range(iterations)]
     return algo, results[-1]
-
-
-def weights(algo):
-    return {
-        f"{module_id}.{name}": np.asarray(value)
-        for module_id, state in algo.module_weights().items()
-        for name, value in state.items()
-    }
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        lambda: distral("kl_ent_2col", network=LSTM),
-        lambda: distral("a3c_multitask"),
-        lambda: distral("a3c"),
-        soft_q,
-    ],
-    ids=["two columns, lstm", "shared", "separate", "soft q"],
-)
-def test_that_it_trains_evaluates_and_goes_on_from_a_checkpoint(config, tmp_path):
-    config = config()
-    algo, result = trained(config)
-    assert set(result["learners"]) >= set(config.policies)
-    played = algo.evaluate()["env_runners"]
-    assert set(played["agent_episode_returns_mean"]) == set(TASKS)
-    assert ("distilled_episode_returns_mean" in played) == config.evaluates_distilled
-    saved = algo.save_to_path(str(tmp_path))
-    before = weights(algo)
-    algo.train()
-    assert not is_same(before, weights(algo))
-    algo.restore_from_path(saved)
-    assert is_same(before, weights(algo))
-    algo.train()
-    algo.stop()
-
-
-def test_that_equal_seeds_train_alike():
-    first, second = (trained(distral())[0] for _ in range(2))
-    assert is_same(weights(first), weights(second))
-    first.stop()
-    second.stop()
 
 
 @pytest.mark.parametrize("variant", ["kl_ent_1col", "kl_ent_2col"])
@@ -111,18 +69,18 @@ def test_that_task_policies_start_as_the_distilled_policy(tmp_path):
     assert outputs.distilled_logits.any() and not outputs.task_outputs.any()  # no Q-values are logits
 
 
-@pytest.mark.parametrize("who", ["policy", "distilled"])
-def test_that_a_checkpoints_policies_act(who, tmp_path):
+def test_that_a_checkpoints_policies_act(tmp_path):
     config = distral("kl_ent_2col", network=LSTM)
     algo, _ = trained(config, iterations=1)
     saved = algo.save_to_path(str(tmp_path))
     algo.stop()
     envs = make_task_envs(config.task_set, 5, seed=0)
-    acting = Acting(TrainedPolicies(saved).actor(who), envs)
-    before = {task: state.clone() for task, state in acting.state.items()}
-    actions = acting(envs, 0.0, np.random.default_rng(0)).actions
-    assert {task: chosen.shape for task, chosen in actions.items()} == dict.fromkeys(TASKS, (5,))
-    assert all((acting.state[task] != before[task]).any() for task in TASKS)
+    for who in ("policy", "distilled"):
+        acting = Acting(TrainedPolicies(saved).actor(who), envs)
+        before = {task: state.clone() for task, state in acting.state.items()}
+        actions = acting(envs, 0.0, np.random.default_rng(0)).actions
+        assert {task: chosen.shape for task, chosen in actions.items()} == dict.fromkeys(TASKS, (5,))
+        assert all((acting.state[task] != before[task]).any() for task in TASKS)
 
 
 @pytest.mark.slow

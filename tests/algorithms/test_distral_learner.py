@@ -28,9 +28,18 @@ def assert_as_played(learner, batch):
 @pytest.mark.parametrize("network", [{"type": "mlp", "hiddens": [8]}, LSTM])
 @pytest.mark.parametrize("tasks", [TASKS, WRAPPED], ids=["same_step", "next_step"])
 def test_that_the_learner_computes_what_the_runner_did(tasks, network):
-    learner, batch = learner_and_sample(distral("kl_ent_2col", tasks=tasks, network=network))
-    assert batch.columns["truncations"].any()
-    assert_as_played(learner, batch)
+    config = distral("kl_ent_2col", tasks=tasks, network=network)
+    learner, runner = config.build_learner(), MultiTaskEnvRunner(config=config)
+    runner.module.set_state(learner.module.get_state())
+    for i in range(4):
+        if i == 2:
+            runner.sample(num_episodes=1)  # all environments begin anew
+        for fragment in runner.sample():
+            learner.store.add(fragment)
+        batch = learner.draw_minibatch()
+        assert batch.columns["truncations"].any()
+        assert_as_played(learner, batch)
+    runner.stop()
 
 
 @pytest.mark.parametrize(

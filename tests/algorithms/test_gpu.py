@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from functools import partial
 
 import numpy as np
 import pytest
@@ -12,61 +11,29 @@ from ray.rllib.core import COMPONENT_RL_MODULE
 
 from rllib_distill.core.learner import FragmentData
 from rllib_distill.env_runner import MultiTaskEnvRunner
-from tests.algorithms.distral_tasks import distral, soft_q
-from tests.learners import from_learners, learner_of, num_updates, optimizers_of, weights_of
+from tests.algorithms.every import CASES, TASKS, config_of, state_of, train
+from tests.configs import RETURN
+from tests.env_runner.counting_env import save_random_experts
+from tests.learners import from_learners, learner_of, optimizers_of, weights_of
 
 GPUS = 1  # with 0 all of it runs on a processor
 pytestmark = [
     pytest.mark.skipif(GPUS > 0 and not torch.cuda.is_available(), reason="needs a GPU"),
     pytest.mark.usefixtures("ray_session"),
 ]
-LSTM = {"network": {"type": "mlp", "hiddens": [8], "lstm": 4}}
-ALGORITHMS = (
-    "actor_mimic",
-    "recurrent",
-    "distillation",
-    "online",
-    "kickstarting",
-    "expected_entropy_regularised",
-    "dqn",
-    "distral",
-    "soft_q",
-)
+ALGORITHMS = pytest.mark.parametrize("name", [n for n in CASES if not n.endswith(("separate", "shared"))])
+TWO_ALGORITHMS = pytest.mark.parametrize("name", ["ActorMimic", "Distral"])
 
 
 @pytest.fixture
-def make(actor_mimic, distillation, on_policy, online, dqn):
-    """Returns a function that makes a config by the algorithm's name; keyword arguments go to `training`."""
-    makers = {"actor_mimic": actor_mimic, "distillation": distillation, "online": online, "dqn": dqn}
-    makers |= {"distral": distral, "soft_q": soft_q}
-    makers["recurrent"] = partial(actor_mimic, **LSTM, train_batch_size_per_learner=32, burn_in_len=2)
-    for objective in ("kickstarting", "expected_entropy_regularised"):
-        makers[objective] = partial(on_policy, objective)
-    return lambda name, **training: makers[name](**training)
+def make(tmp_path):
+    """Returns a function that makes a config of a case."""
+    paths = save_random_experts(tmp_path, TASKS, expected_return=RETURN)
+    return lambda name, **settings: config_of(name, paths, **settings)
 
 
 def on_gpu(config):
     return config.learners(num_gpus_per_learner=GPUS)
-
-
-def train(algo, updates):
-    while learner_of(algo).num_updates < updates:
-        results = algo.train()
-    return results
-
-
-def state_of(algo):
-    """Weights and moments, on the host."""
-    learner = learner_of(algo)
-    weights = weights_of(learner)
-    moments = [
-        value.cpu()
-        for optimizer in optimizers_of(learner)
-        for state in optimizer.state.values()
-        for value in state.values()
-        if isinstance(value, torch.Tensor)
-    ]
-    return weights, moments
 
 
 def device_type():
@@ -74,11 +41,11 @@ def device_type():
 
 
 @pytest.mark.parametrize("mixed_precision", [False, True])
-@pytest.mark.parametrize("name", ALGORITHMS)
+@ALGORITHMS
 def test_that_it_learns_on_the_gpu_and_acts_on_the_processor(make, name, mixed_precision):
     algo = on_gpu(make(name, mixed_precision=mixed_precision)).build_algo()
     try:
-        results = train(algo, updates=5)
+        results = train(algo, 5)
         learner = learner_of(algo)
         assert {p.device.type for m in learner.module.values() for p in m.parameters()} == {device_type()}
         assert {p.dtype for m in learner.module.values() for p in m.parameters()} == {torch.float32}
@@ -94,7 +61,7 @@ def test_that_it_learns_on_the_gpu_and_acts_on_the_processor(make, name, mixed_p
         algo.stop()
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@ALGORITHMS
 def test_that_steps_are_those_of_a_processor(make, name):
     """GIVEN the same samples and weights THEN ten gradient steps end at nearly the same weights."""
     # Adam would turn a rounding error in a gradient near 0 into a whole step.
@@ -118,42 +85,33 @@ def test_that_steps_are_those_of_a_processor(make, name):
         np.testing.assert_allclose(weights[1][key], value, rtol=1e-3, atol=1e-4, err_msg=key)
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@ALGORITHMS
 @pytest.mark.parametrize("to_gpu", [False, True])
 def test_that_a_checkpoint_moves_between_gpu_and_processor(make, name, to_gpu, tmp_path):
     configs = [make(name), on_gpu(make(name))]
     first, second = configs if to_gpu else reversed(configs)
     algo = first.build_algo()
-    train(algo, updates=5)
-    before = state_of(algo)
-    updates, replay = learner_of(algo).num_updates, len(learner_of(algo).store)
+    train(algo, 5)
     algo.save_to_path(tmp_path / "checkpoint")
+    before = state_of(algo)
     algo.stop()
 
     again = second.build_algo()
     try:
         again.restore_from_path(tmp_path / "checkpoint")
-        after = state_of(again)
-        for key, value in before[0].items():
-            assert np.array_equal(after[0][key], value), key
-        assert len(after[1]) == len(before[1])
-        assert all(torch.equal(one, other) for one, other in zip(*(before[1], after[1]), strict=True))
-        learner = learner_of(again)
-        assert learner.num_updates == updates
-        if not configs[0].learns_on_policy:
-            assert len(learner.store) == replay
-        for optimizer in optimizers_of(learner):
+        assert state_of(again) == before
+        for optimizer in optimizers_of(learner_of(again)):
             for parameter, state in optimizer.state.items():
                 assert state["exp_avg"].device == parameter.device
-        train(again, updates + 3)
+        train(again, learner_of(again).num_updates + 3)
     finally:
         again.stop()
 
 
-@pytest.mark.parametrize("name", ["actor_mimic", "distral"])
+@TWO_ALGORITHMS
 def test_that_a_policy_trained_on_a_gpu_plays_where_there_is_none(make, name, tmp_path):
     algo = on_gpu(make(name)).build_algo()
-    train(algo, updates=3)
+    train(algo, 3)
     algo.save_to_path(tmp_path / "checkpoint")
     algo.stop()
     command = [sys.executable, "-c", "from rllib_distill.cli import main; main()", "evaluate"]
@@ -167,17 +125,12 @@ def test_that_a_policy_trained_on_a_gpu_plays_where_there_is_none(make, name, tm
     assert (tmp_path / "scores.json").exists()
 
 
-@pytest.mark.parametrize("name", ["actor_mimic", "distral"])
+@TWO_ALGORITHMS
 def test_that_a_remote_learner_on_a_gpu_learns_from_remote_runners(make, name):
     config = on_gpu(make(name)).learners(num_learners=1).env_runners(num_env_runners=2)
     algo = config.build_algo()
     try:
-        for _ in range(60):
-            algo.train()
-            (updates,) = from_learners(algo, num_updates)
-            if updates >= 5:
-                break
-        assert updates >= 5
+        train(algo, 5)
         (devices,) = from_learners(
             algo,
             lambda learner: {p.device.type for m in learner.module.values() for p in m.parameters()},

@@ -1,12 +1,10 @@
 """Policy Distillation's learners against plain PyTorch that does the same."""
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
 
-from rllib_distill.core.learner import FragmentData
 from rllib_distill.env_runner import MultiTaskEnvRunner
 from rllib_distill.losses import distillation_kl_loss
 from tests.algorithms.distral_tasks import TASKS
@@ -14,7 +12,6 @@ from tests.algorithms.tabular_envs import Corridor, Income
 from tests.configs import ON_POLICY
 from tests.env_runner.counting_env import check_fragment, save_random_experts
 from tests.learners import (
-    STEP,
     STEPS,
     assert_same,
     filled_learner,
@@ -92,21 +89,6 @@ def test_that_a_loss_of_ones_own_is_descended(distillation):
         (0.5 * (squares * legal_rows(batch)).sum(-1)).mean().backward()
         optimizer.step()
     assert_same(learner.module["student"], plain)
-
-
-def test_that_a_minibatch_of_one_task_leaves_the_other_heads_alone_and_that_tasks_take_turns(distillation):
-    learner, drawn = filled_learner(distillation(lr=0.01))
-    heads = copy.deepcopy(learner.module["student"].network.head)
-    learner.update(**STEP)
-    (played,) = drawn[0][1].tasks
-    other = "long" if played == "short" else "short"
-    head = learner.module["student"].network.head
-    assert (head[other].weight == heads[other].weight).all()
-    assert (head[played].weight != heads[played].weight).any()
-    learner.update(**{**STEP, "num_minibatches": 60})
-    counts = [batch.tasks for _, batch in drawn]
-    assert 15 < counts.count(("short",)) < 45
-    assert {task: head[task].weight.shape[0] for task in ("short", "long")} == {"short": 2, "long": 4}
 
 
 @pytest.mark.parametrize("coefficient", [1.0, 0.25])
@@ -309,21 +291,6 @@ def test_that_losses_on_trajectories_are_those_of_a_slow_loop(
 
 
 @pytest.mark.parametrize("objective", ON_POLICY)
-def test_that_trajectories_are_learned_from_once_and_together(on_policy, objective):
-    config = on_policy(objective, lr=0.01)
-    learner, runner = config.build_learner(), MultiTaskEnvRunner(config=config)
-    samples = [(rank, runner.sample()) for rank in (0, 0, 0)]
-    runner.stop()
-    rows = sum(fragment.actions.size for _, sample in samples for fragment in sample)
-    learner.update(training_data=FragmentData(samples), num_minibatches=1)
-    assert learner.num_updates == 1 and len(learner.store) == 0
-    assert learner.rows_per_minibatch == learner.minibatch_weight == rows
-    before = copy.deepcopy(learner.module["student"])
-    learner.update(num_minibatches=1)  # nothing has come since
-    assert_same(learner.module["student"], before)
-
-
-@pytest.mark.parametrize("objective", ON_POLICY)
 def test_that_env_runners_leave_rewards_alone_and_tell_labels_and_log_probs(on_policy, bank, objective):
     """What an objective makes of them is the learner's matter."""
     config = on_policy(objective)
@@ -336,18 +303,3 @@ def test_that_env_runners_leave_rewards_alone_and_tell_labels_and_log_probs(on_p
         assert (fragment.columns["behaviour_log_probs"] <= 0.0).all()
         assert fragment.columns.keys() == {"expert_outputs", "behaviour_log_probs"}
     runner.stop()
-
-
-def test_that_imitation_is_weighed_task_by_task(on_policy):
-    """GIVEN no weight for a task THEN its experts do not count."""
-    config = on_policy("kickstarting")
-    learner, batch = learner_and_sample(config)
-    batch, module = batch["student"], learner.module["student"]
-    other = {**batch.columns, "expert_outputs": batch.columns["expert_outputs"].flip(-1)}
-    for coeffs, is_equal in (({"short": 0.0, "long": 0.0}, True), ({"short": 0.0, "long": 1.0}, False)):
-        learner.imitation_coeffs = coeffs
-        totals = [
-            learner.loss_of_module("student", config, each, module.forward_train(batch)).total.item()
-            for each in (batch, replace(batch, columns=other))
-        ]
-        assert (totals[0] == totals[1]) == is_equal

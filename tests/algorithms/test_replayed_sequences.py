@@ -1,7 +1,5 @@
 """Students with an LSTM learn from replayed sequences what a slow loop over the raw history does."""
 
-from dataclasses import replace
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -76,7 +74,7 @@ class History:
 def make(actor_mimic, distillation, tmp_path):
     """Returns a function that makes a learner with other weights than those that acted, and the histories."""
 
-    def make(algorithm, expert_network=None, **training):
+    def make(algorithm, expert_network=None, behaviour="student", **training):
         paths = save_random_experts(tmp_path, TASKS, network=expert_network)
         config = {"actor_mimic": actor_mimic, "distillation": distillation}[algorithm](
             network=LSTM,
@@ -86,7 +84,7 @@ def make(actor_mimic, distillation, tmp_path):
             **({"beta": BETA} if algorithm == "actor_mimic" else {}),
             **{"replay_capacity": 900, "burn_in_len": BURN_IN, **training},
         )
-        config.multi_task(tasks=TASKS).experts(paths, behaviour="student").validate()
+        config.multi_task(tasks=TASKS).experts(paths, behaviour=behaviour).validate()
         learner, runner = config.build_learner(), MultiTaskEnvRunner(config=config)
         runner.module.set_state(learner.module.get_state())
         samples = [runner.sample() for _ in range(6)]
@@ -143,18 +141,18 @@ def loss_of_row(module, task, hidden, labels, t, env):
 
 @pytest.mark.parametrize("expert_network", [None, {"type": "mlp", "hiddens": [6], "lstm": 5}])
 @pytest.mark.parametrize(
-    ("algorithm", "training"),
+    ("algorithm", "behaviour", "training"),
     [
-        ("actor_mimic", {}),
-        ("actor_mimic", {"heads": "per_task", "burn_in_len": 0}),
-        ("distillation", {"one_task_per_minibatch": True}),
-        ("distillation", {"one_task_per_minibatch": False, "burn_in_len": 0}),
+        ("actor_mimic", 0.5, {}),
+        ("actor_mimic", "student", {"heads": "per_task", "burn_in_len": 0}),
+        ("distillation", "student", {"one_task_per_minibatch": True}),
+        ("distillation", 0.5, {"one_task_per_minibatch": False, "burn_in_len": 0}),
     ],
 )
 def test_that_the_loss_is_that_of_a_slow_loop_from_the_states_in_which_was_acted(
-    make, algorithm, training, expert_network
+    make, algorithm, behaviour, training, expert_network
 ):
-    learner, histories = make(algorithm, expert_network, **training)
+    learner, histories = make(algorithm, expert_network, behaviour, **training)
     parameters = list(learner.module["student"].network.parameters())
     for _ in range(3):
         batch = learner.draw_minibatch()
@@ -169,44 +167,6 @@ def test_that_the_loss_is_that_of_a_slow_loop_from_the_states_in_which_was_acted
                 torch.testing.assert_close(mine, expected, rtol=1e-3, atol=1e-5)
             else:  # the head of a task that is not in the minibatch
                 assert mine is expected is None and algorithm == "distillation"
-
-
-@pytest.mark.parametrize("algorithm", ["actor_mimic", "distillation"])
-def test_that_burn_in_rows_warm_up_the_state_and_count_for_nothing_else(make, algorithm):
-    learner, _ = make(algorithm, one_task_per_minibatch=False)
-    batch = learner.draw_minibatch()
-    outputs = learner.module.forward_train(batch)
-    outputs["student"].outputs.retain_grad()
-    loss = learner.compute_losses(fwd_out=outputs, batch=batch)["student"]
-    loss.backward()
-    gradient = outputs["student"].outputs.grad
-    assert not gradient[:, :BURN_IN].any() and gradient[:, BURN_IN:LENGTH].any()
-
-    def loss_without(name):
-        """With 0 in the burn-in's rows of a column."""
-        drawn = batch["student"]
-        values = (drawn.observations if name == "observations" else drawn.columns[name]).clone()
-        values[:, :BURN_IN] = 0
-        changed = replace(drawn, observations=values) if name == "observations" else drawn
-        if name != "observations":
-            changed = replace(drawn, columns={**drawn.columns, name: values})
-        changed = {"student": replace(changed, is_first=torch.zeros_like(drawn.is_first))}
-        outputs = learner.module.forward_train(changed)
-        return learner.compute_losses(fwd_out=outputs, batch=changed)["student"].item()
-
-    same = loss_without("actions")  # which imitation does not look at
-    assert loss_without("expert_outputs") == same
-    assert loss_without("observations") != same
-
-
-def test_that_rows_that_merely_reset_an_environment_do_not_count(make):
-    learner, _ = make("actor_mimic")
-    drawn = learner.draw_minibatch()["student"]
-    valid = drawn.columns["valid"]
-    labels = drawn.columns["expert_outputs"].masked_fill(~valid[..., None], float("nan"))
-    batch = {"student": replace(drawn, columns={**drawn.columns, "expert_outputs": labels})}
-    loss = learner.compute_losses(fwd_out=learner.module.forward_train(batch), batch=batch)["student"]
-    assert not valid[:, BURN_IN:].all() and loss.isfinite()
 
 
 def test_that_the_least_replay_buffer_has_a_sequence_whatever_gaps_there_are(make):

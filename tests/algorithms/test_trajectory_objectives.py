@@ -250,13 +250,13 @@ def test_that_two_learners_have_the_enumerated_gradient_of_what_two_runners_play
     logits, values, expected = stale_case(expert_q, *objective)
     from_learners(algo, partial(set_policy, logits=logits, values=values))
     from_learners(algo, keep_gradients)
-    while algo.train()["learners"]["__all_modules__"]["num_updates_lifetime"] < 40:
+    while algo.train()["learners"]["__all_modules__"]["num_updates_lifetime"] < 15:
         pass
     first, second = from_learners(algo, lambda learner: learner.mean_gradients())
     algo.stop()
     for own, other, enumerated in zip(first, second, expected, strict=True):
         assert torch.equal(own, other)
-        assert (DEPTH * own - enumerated).norm() < 0.05 * enumerated.norm()
+        assert (DEPTH * own - enumerated).norm() < 0.03 * enumerated.norm()
 
 
 def keep_gradients(learner):

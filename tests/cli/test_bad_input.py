@@ -1,7 +1,5 @@
 """Each mistake ends with one line, exit code 2 and nothing written."""
 
-from pathlib import Path
-
 import pytest
 import ray
 
@@ -23,21 +21,11 @@ def refused(rllib, tmp_path):
     return refused
 
 
-WRONG_CONFIG = {
+WRONG_CONFIG = {  # tests/core/test_bad_config.py has more
     "unknown key": ({"taau": 1.0}, "'taau'", "'tau'"),
     "a number as text": ({"tau": "one"}, "tau", "'one'", "number"),
     "1e-3, which YAML takes for text": ({"lr": "1e-3"}, "lr", "0.001"),
-    "RLlib's own number as text": ({"num_env_runners": "two"}, "num_env_runners", "'two'"),
-    "tau of 0": ({"tau": 0}, "tau", "> 0"),
-    "negative beta": ({"beta": -1}, "beta", ">= 0"),
-    "no tasks": ({"tasks": {}}, "tasks", "at least one"),
-    "tasks that are no mapping": ({"tasks": ["CartPole-v1"]}, "tasks", "CartPole-v1"),
-    "unknown environment": ({"tasks": {"pole": "CartPole-v7"}}, "CartPole-v7", "CartPole-v1"),
-    "task without expert": ({"experts": {}}, "pole", "expert"),
-    "expert without task": ({"experts": {"pole": "p.safetensors", "pong": "p.safetensors"}}, "'pong'"),
-    "missing expert file": ({"experts": {"pole": "gone.safetensors"}}, "gone.safetensors"),
     "another task's expert": ({"experts": {"pole": "experts/acrobot.safetensors"}}, "'pole'", "(6,)"),
-    "old API stack": ({"enable_rl_module_and_learner": False}, "enable_rl_module_and_learner"),
     "one bad point of a grid": ({"tau": {"grid_search": [1.0, -2.0]}}, "tau", "-2.0"),
     "more processes than CPUs": ({"num_env_runners": 20}, "21 CPUs", "--ray-num-cpus"),
     "more GPUs than there are": ({"num_learners": 1, "num_gpus_per_learner": 64}, "64 GPUs"),
@@ -50,17 +38,6 @@ def test_that_a_wrong_config_is_refused(case, refused, write_file, mimic):
     changes, *parts = WRONG_CONFIG[case]
     mimic["config"] |= changes
     refused(["train", "file", write_file({"my-mimic": mimic}), "--ray-num-cpus", "2"], "'my-mimic'", *parts)
-
-
-def test_that_tasks_that_cannot_share_a_student_are_refused(refused, write_file, mimic):
-    mimic["config"]["tasks"] = {"pole": "CartPole-v1", "breakout": "MinAtar/Breakout-v1"}
-    refused(["train", "file", write_file({"m": mimic})], "pole", "breakout", "(4,)", "(10, 10, 4)")
-
-
-def test_that_a_truncated_expert_is_refused(refused, write_file, mimic, experts):
-    path = Path(experts["pole"])
-    path.write_bytes(path.read_bytes()[:100])
-    refused(["train", "file", write_file({"m": mimic})], "pole.safetensors", "truncated")
 
 
 WRONG_EXPERIMENT = {
@@ -82,6 +59,8 @@ WRONG_EXPERIMENT = {
     "wrong checkpoint value": ({"checkpoint_config": {"num_to_keep": -3}}, "checkpoint_config", "-3"),
     "unknown report key": ({"report": {"episode": 3}}, "'episode'", "'episodes'"),
     "wrong epsilon of a report": ({"report": {"epsilon": 2}}, "epsilon"),
+    "no steps of a report": ({"report": {"steps": 0}}, "steps is 0"),
+    "two amounts of a report": ({"report": {"steps": 5, "episodes": 3}}, "either"),
     "one expected number": ({"report": {"expected": 0.9}}, "[0.9, 1.0]"),
     "expected the wrong way round": ({"report": {"expected": [1.0, 0.9]}}, "lowest"),
     "expected of no student": (
@@ -129,6 +108,15 @@ WRONG_FLAGS = {
     "unknown command": (["tain"], "tain"),
     "no checkpoint": (["evaluate", "gone"], "gone"),
     "no episodes": (["evaluate", ".", "--episodes", "0"], "--episodes"),
+    "no steps": (["evaluate", ".", "--steps", "0"], "--steps"),
+    "steps that are no number": (["evaluate", ".", "--steps", "many"], "--steps"),
+    "two amounts": (
+        ["evaluate", ".", "--steps=5", "--episodes=3"],
+        "--episodes is 3",
+        "--steps is 5",
+        "only",
+    ),
+    "epsilon above 1": (["evaluate", ".", "--epsilon", "1.5"], "--epsilon"),
     "scores in a picture": (["evaluate", ".", "--out", "x.png"], "x.png", ".json"),
 }
 
@@ -152,6 +140,11 @@ WRONG_FLAGS_WITH_A_FILE = {
 def test_that_flags_that_do_not_fit_the_file_are_refused(case, refused, write_file, dqn):
     flags, *parts = WRONG_FLAGS_WITH_A_FILE[case]
     refused(["train", "file", write_file({"dqn": dqn}), *flags], *parts)
+
+
+def test_that_a_trials_folder_is_told_from_its_checkpoint(refused, tmp_path):
+    (tmp_path / "trial" / "checkpoint_000000").mkdir(parents=True)
+    refused(["evaluate", "trial"], "its checkpoint is trial/checkpoint_000000")
 
 
 def test_that_experiments_of_one_file_need_one_folder(refused, write_file, dqn):

@@ -45,6 +45,16 @@ def test_that_a_file_is_trained_scored_and_reported(rllib, write_file, dqn, read
     assert again.code == 0, again
     assert read_json(Path("again/scores.json"))["tasks"] == scores["tasks"]
 
+    flags = ["--steps", 100, "--epsilon", 0.05, "--out", "epoch.json"]
+    epoch = rllib("evaluate", trial / "checkpoint_000000", *flags)
+    assert epoch.code == 0 and "playing 100 steps of every task" in epoch.out, epoch
+    assert "ended within 100 steps, epsilon 0.05" in " ".join(epoch.out.split())
+    scores = read_json(Path("epoch.json"))
+    assert scores["evaluation"] == {"steps": 100, "epsilon": 0.05, "seed": 0}
+    acrobot = scores["tasks"]["acrobot"]["policy"]  # a game ends after 30 steps
+    assert (acrobot["episodes"], acrobot["env_steps"], acrobot["mean_length"]) == (3, 100, 30.0)
+    assert "human_normalised" not in acrobot and "unfinished" not in acrobot
+
 
 def test_that_flags_train_a_student_from_relative_paths(rllib, mimic, read_json, tmp_path):
     flags = ["--config", json.dumps(mimic["config"]), "--stop", json.dumps(mimic["stop"]), "-n", "mimic"]

@@ -1,14 +1,9 @@
 """What every learner does with its minibatches: steps, clipping, learning rates, metrics, state."""
 
-import copy
-
-import numpy as np
 import pytest
 import torch
-from ray.rllib.core import COMPONENT_RL_MODULE
-from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
-from tests.learners import STEP, STEPS, filled_learner, optimizers_of
+from tests.learners import STEP, filled_learner, optimizers_of
 
 
 def test_that_optimizers_hold_the_trainable_parameters_once_and_nothing_else(actor_mimic, dqn):
@@ -48,35 +43,3 @@ def test_that_gradients_are_clipped_where_the_config_says_so(actor_mimic):
         learner.update(**STEP)
         step[clip] = (learner.module["student"].network.head.weight - before).abs().max()
     assert 0 < step[1e-4] <= 1.01e-5 < step[None]
-
-
-def test_that_the_learning_rate_follows_its_schedule(actor_mimic):
-    learner, _ = filled_learner(actor_mimic(lr=[[0, 0.1], [1000, 0.01]]))
-    for steps, lr in ((0, 0.1), (500, 0.055), (2000, 0.01)):
-        learner.update(**{**STEP, "timesteps": {"num_env_steps_sampled_lifetime": steps}})
-        assert learner.get_optimizer("student").param_groups[0]["lr"] == pytest.approx(lr)
-
-
-def test_that_state_of_an_older_update_is_taken_over_whole(actor_mimic):
-    learner, _ = filled_learner(actor_mimic())
-    learner.update(**STEP)
-    state = copy.deepcopy(learner.get_state())
-    learner.update(**STEP)
-    learner.update(**STEP)
-    learner.set_state(state)
-    assert (learner.num_updates, learner.get_state()[WEIGHTS_SEQ_NO]) == (1, state[WEIGHTS_SEQ_NO])
-    restored, saved = (
-        learner.get_state()[COMPONENT_RL_MODULE]["student"],
-        state[COMPONENT_RL_MODULE]["student"],
-    )
-    assert all((np.asarray(restored[name]) == np.asarray(saved[name])).all() for name in saved)
-
-
-def test_that_equal_seeds_learn_equally(actor_mimic):
-    weights = []
-    for seed in (1, 1, 2):
-        learner, _ = filled_learner(actor_mimic().debugging(seed=seed))
-        learner.update(**STEPS)
-        weights.append(learner.module["student"].network.head.weight.detach())
-    assert (weights[0] == weights[1]).all()
-    assert (weights[0] != weights[2]).any()

@@ -135,17 +135,3 @@ def test_that_a_module_may_have_a_schedule_of_its_own(dqn):
     rates = {module_id: learning_rate(algo, module_id) for module_id in ("short", "long")}
     assert rates == pytest.approx({"short": 0.1, "long": 0.2})  # three of four iterations were done
     algo.stop()
-
-
-@pytest.mark.usefixtures("ray_session")
-def test_that_remote_runners_are_told_the_progress(actor_mimic):
-    config = actor_mimic(epsilon=BY_PROGRESS, stop={"training_iteration": 8})
-    algo = config.env_runners(num_env_runners=1).build_algo()
-    for _ in range(6):
-        algo.train()
-    (epsilon,) = algo.env_runner_group.foreach_env_runner(
-        lambda runner: runner.config.epsilon_at(runner.num_env_steps_sampled_lifetime, runner.progress),
-        local_env_runner=False,
-    )
-    assert 0.2 < epsilon < 0.9
-    algo.stop()

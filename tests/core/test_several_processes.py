@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+from functools import partial
 
 import pytest
 import torch
@@ -53,54 +54,24 @@ def test_that_both_ranks_learn_the_same_from_different_samples(algo, tmp_path):
     assert sorted(runners, key=str) == [{"short": {i}, "long": {i}} for i in (1, 2)]
 
 
-def test_that_gradients_are_averaged_and_a_missing_one_counts_as_zeros(algo):
-    def average(learner):
+def test_that_gradients_are_averaged_by_weight_and_a_missing_one_counts_as_zeros(algo):
+    """Weights are the numbers of rows; there is no step where nobody has any."""
+
+    def average(learner, weights):
         parameters = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(3, 1))]
-        parameters[1].grad = torch.full((3, 1), float(distributed.get_rank() + 1))
-        if distributed.get_rank() == 0:
+        rank = distributed.get_rank()
+        parameters[1].grad = torch.full((3, 1), float(rank + 1))
+        if rank == 0:
             parameters[0].grad = torch.tensor([1.0, 3.0])
-        assert average_gradients(parameters)
-        return [p.grad.flatten().tolist() for p in parameters]
+        is_step = average_gradients(parameters, weight=weights[rank])
+        return is_step, [p.grad.flatten().tolist() for p in parameters]
 
-    assert from_learners(algo, average) == [[[0.5, 1.5], [1.5, 1.5, 1.5]]] * 2
-
-
-def test_that_ranks_count_by_their_weights(algo):
-    def average(learner):
-        parameter, is_first = torch.nn.Parameter(torch.zeros(2)), distributed.get_rank() == 0
-        parameter.grad = torch.tensor([1.0, 4.0] if is_first else [5.0, 0.0])
-        assert average_gradients([parameter], weight=3.0 if is_first else 1.0)
-        return parameter.grad.tolist()
-
-    assert from_learners(algo, average) == [[2.0, 3.0]] * 2
-
-
-def test_that_there_is_no_step_where_nobody_has_a_minibatch(algo):
-    def average(learner):
-        parameters = [torch.nn.Parameter(torch.zeros(2))]
-        return average_gradients(parameters, weight=0.0), parameters[0].grad.tolist()
-
-    assert from_learners(algo, average) == [(False, [0.0, 0.0])] * 2
-
-
-def test_that_a_minibatch_that_lacks_a_task_hangs_nobody(algo):
-    def lose(learner):
-        if distributed.get_rank() == 1:
-            draw = type(learner).draw_minibatch
-            learner.draw_minibatch = lambda: {"long": draw(learner)["long"]}
-
-    def find(learner):
-        learner.__dict__.pop("draw_minibatch", None)
-
-    before = assert_same_weights(algo)
-    updates = from_learners(algo, num_updates)[0]
-    from_learners(algo, lose)
-    while from_learners(algo, num_updates)[0] < updates + 3:
-        algo.train()
-    from_learners(algo, find)
-    after = assert_same_weights(algo)
-    head = "short.network.head.weight"
-    assert (before[head] != after[head]).any()  # the other rank learned it
+    for weights, expected in (
+        ((1.0, 1.0), (True, [[0.5, 1.5], [1.5] * 3])),
+        ((3.0, 1.0), (True, [[0.75, 2.25], [1.25] * 3])),
+        ((0.0, 0.0), (False, [[0.0, 0.0], [0.0] * 3])),
+    ):
+        assert from_learners(algo, partial(average, weights=weights)) == [expected] * 2
 
 
 def test_that_runners_act_with_what_was_learned(algo):

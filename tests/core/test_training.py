@@ -1,6 +1,5 @@
 """A whole algorithm in one process: train, evaluate, save, restore; and as a trial of Tune."""
 
-import pickle
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from ray import tune
 
 from rllib_distill import ActorMimic, ActorMimicConfig, register
 from rllib_distill.experts import Expert
+from tests.algorithms.every import state_of
 from tests.configs import RETURN
 from tests.learners import learner_of
 
@@ -49,47 +49,10 @@ def restored(trained, tmp_path_factory):
     algo, _ = trained
     folder = tmp_path_factory.mktemp("checkpoint")
     algo.save_to_path(folder)
-    before = snapshot(algo, tmp_path_factory.mktemp("before"))
+    before = state_of(algo)
     again = ActorMimic.from_checkpoint(folder)
     yield algo, folder, again, before
     again.stop()
-
-
-def snapshot(algo, folder):
-    """Everything that a checkpoint must bring back, as bytes and numbers."""
-    learner, runner, state = learner_of(algo), algo.env_runner, algo.get_state()
-    optimizer = learner.get_optimizer("student")
-    learner.save_store(folder)
-    with (folder / "rank_0.pkl").open("rb") as file:
-        replay = pickle.load(file)
-    return {
-        "weights": {name: p.detach().clone() for name, p in learner.module["student"].state_dict().items()},
-        "acting": {name: p.detach().clone() for name, p in runner.module["student"].state_dict().items()},
-        "moments": [s["exp_avg"].clone() for s in optimizer.state.values()],
-        "lr": optimizer.param_groups[0]["lr"],
-        "replay": plain(replay),
-        "updates": learner.num_updates,
-        "owed": state["minibatches_owed"],
-        "iteration": algo.iteration,
-        "elapsed": algo.elapsed(),
-        "runner_steps": runner.num_env_steps_sampled_lifetime,
-    }
-
-
-def plain(state):
-    """Copies that `==` compares; pickles of equal arrays differ in whether they share a dtype."""
-    if isinstance(state, np.ndarray):
-        return state.dtype.str, state.shape, state.tobytes()
-    if isinstance(state, dict):
-        return {key: plain(value) for key, value in state.items()}
-    return [plain(value) for value in state] if isinstance(state, list | tuple) else state
-
-
-def assert_equal(one, other):
-    for name in ("weights", "acting", "moments"):
-        torch.testing.assert_close(one[name], other[name], rtol=0, atol=0)
-    for name in one.keys() - {"weights", "acting", "moments"}:
-        assert one[name] == other[name], name
 
 
 def test_that_learning_starts_when_every_task_has_enough_and_pays_for_every_step(trained):
@@ -132,17 +95,9 @@ def test_that_what_acts_is_what_was_learned(trained):
     }
 
 
-def test_that_epsilon_follows_the_steps_of_all_iterations(trained, epsilons):
+def test_that_evaluation_compares_with_the_experts_and_leaves_training_alone(trained):
     algo, _ = trained
-    steps = algo.elapsed().env_steps
-    assert steps == algo.env_runner.num_env_steps_sampled_lifetime > 5 * 24
-    algo.train()
-    assert epsilons == pytest.approx([1.0 - steps / 10_000] * 8)
-
-
-def test_that_evaluation_compares_with_the_experts_and_leaves_training_alone(trained, tmp_path):
-    algo, _ = trained
-    before = snapshot(algo, tmp_path)
+    before, steps_before = state_of(algo, draws=False), algo.elapsed().env_steps
     evaluation = algo.evaluate()["env_runners"]
     for task in ("short", "long"):
         mean = evaluation["agent_episode_returns_mean"][task]
@@ -150,9 +105,9 @@ def test_that_evaluation_compares_with_the_experts_and_leaves_training_alone(tra
         assert mean == pytest.approx(np.mean(evaluation["agent_episode_returns"][task]))
         assert evaluation["student_expert_ratio"][task] == pytest.approx(mean / RETURN["mean"])
     assert evaluation["num_episodes"] == 8
-    assert_equal(before, snapshot(algo, tmp_path))
+    assert state_of(algo, draws=False) == before
     steps = algo.train()["env_runners"]["num_env_steps_sampled_lifetime"]
-    assert 0 < steps - before["elapsed"].env_steps <= 48
+    assert 0 < steps - steps_before <= 48
 
 
 def test_that_an_evaluation_within_training_reports_the_ratios_too(trained):
@@ -166,8 +121,9 @@ def test_that_an_evaluation_within_training_reports_the_ratios_too(trained):
 
 
 def test_that_experts_did_not_move_and_are_in_no_checkpoint(restored, loaded_experts, paths):
-    _, folder, _, before = restored
-    assert not [name for name in before["weights"] if "expert" in name and "feature_regressors" not in name]
+    _, folder, again, _ = restored
+    names = learner_of(again).module["student"].state_dict()
+    assert not [name for name in names if "expert" in name and "feature_regressors" not in name]
     assert loaded_experts
     for task in ("short", "long"):
         saved = Expert.load(paths[task]).network.state_dict()
@@ -180,30 +136,31 @@ def test_that_experts_did_not_move_and_are_in_no_checkpoint(restored, loaded_exp
     assert not [file for file in files if weights in file.read_bytes()]
 
 
-def test_that_a_checkpoint_brings_everything_back(restored, tmp_path):
+def test_that_a_checkpoint_brings_everything_back(restored):
     _, _, again, before = restored
     assert len(learner_of(again).store) >= 40
-    assert_equal(before, snapshot(again, tmp_path))
+    assert state_of(again) == before
 
 
 def test_that_a_restored_run_goes_on_without_filling_its_replay_buffer_again(restored, epsilons):
-    _, _, again, before = restored
-    learner, updates = learner_of(again), before["updates"]
+    _, _, again, _ = restored
+    learner, runner_steps = learner_of(again), again.env_runner.num_env_steps_sampled_lifetime
+    updates, lr_before = learner.num_updates, learner.get_optimizer("student").param_groups[0]["lr"]
     again.training_step()
     assert learner.num_updates >= updates + 3  # 48 steps, 12 rows each: the first step learns already
-    assert epsilons == pytest.approx([1.0 - before["runner_steps"] / 10_000] * 8)
-    assert again.env_runner.num_env_steps_sampled_lifetime > before["runner_steps"] > 0
+    assert epsilons == pytest.approx([1.0 - runner_steps / 10_000] * 8)
+    assert again.env_runner.num_env_steps_sampled_lifetime > runner_steps > 0
     lr = learner.get_optimizer("student").param_groups[0]["lr"]
     assert lr == pytest.approx(0.01 * (1 - again.elapsed().env_steps / 10_000))
-    assert lr < before["lr"]
+    assert lr < lr_before
 
 
-def test_that_an_older_checkpoint_can_be_restored_in_place(restored, tmp_path):
+def test_that_an_older_checkpoint_can_be_restored_in_place(restored):
     algo, folder, _, before = restored
     algo.train()
     algo.train()
     algo.restore_from_path(folder)
-    assert_equal(before, snapshot(algo, tmp_path))
+    assert state_of(algo) == before
 
 
 def test_that_a_checkpoint_that_cannot_be_written_is_an_error(trained, monkeypatch, tmp_path):

@@ -3,81 +3,37 @@
 import pytest
 import torch
 
-from rllib_distill.algorithms.actor_mimic import ActorMimicConfig
-from rllib_distill.algorithms.multi_task_dqn import MultiTaskDQNConfig
 from rllib_distill.env_runner import MultiTaskEnvRunner
-from rllib_distill.env_runner.actors import NetworkActor
-from rllib_distill.experts import ExpertBank
-from tests.env_runner.counting_env import NAMED_TASKS, save_random_experts
+from tests.configs import actor_mimic, bank, dqn, epsilons, on_policy, online, paths
+from tests.env_runner.counting_env import return_of
 
-NETWORK = {"type": "mlp", "hiddens": [8]}
-RECURRENT = {"type": "mlp", "hiddens": [8], "lstm": 4}
-
-
-@pytest.fixture(scope="session")
-def paths(tmp_path_factory):
-    return save_random_experts(tmp_path_factory.mktemp("experts"), NAMED_TASKS)
-
-
-@pytest.fixture(scope="session")
-def recurrent_paths(tmp_path_factory):
-    network = {"type": "mlp", "hiddens": [6], "lstm": 3}
-    return save_random_experts(tmp_path_factory.mktemp("recurrent_experts"), NAMED_TASKS, network=network)
+__all__ = ["actor_mimic", "bank", "dqn", "epsilons", "on_policy", "online", "paths"]
 
 
 @pytest.fixture
-def make_runner(paths):
-    """Returns a function that makes a local runner; keyword arguments go to `training`."""
+def make_runner(request):
+    """Returns a function that makes a local runner.
+
+    It takes the name of a fixture of `tests.configs`; further keyword arguments go to `training`.
+    """
 
     def make(
+        config="actor_mimic",
         *,
         seed=0,
         behaviour="student",
-        dqn=False,
         evaluation_epsilon=0.01,
         evaluating=False,
-        network=NETWORK,
-        experts=paths,
         **training,
     ):
-        if dqn:
-            config = MultiTaskDQNConfig().multi_task(tasks=NAMED_TASKS, num_envs_per_task=3)
-        else:
-            config = ActorMimicConfig().multi_task(tasks=NAMED_TASKS, num_envs_per_task=3)
-            config.experts(experts, behaviour=behaviour)
-        config.training(network=network, **training).debugging(seed=seed)
-        config.evaluation(evaluation_epsilon=evaluation_epsilon)
-        config.env_runners(rollout_fragment_length=10, num_env_runners=0)
-        config.in_evaluation = evaluating
-        return MultiTaskEnvRunner(config=config, worker_index=0)
+        made = request.getfixturevalue(config)(**training).debugging(seed=seed)
+        made.evaluation(evaluation_epsilon=evaluation_epsilon)
+        if config != "dqn":
+            made.experts(behaviour=behaviour)
+        made.in_evaluation = evaluating
+        return MultiTaskEnvRunner(config=made, worker_index=0)
 
     return make
-
-
-@pytest.fixture
-def epsilons(monkeypatch):
-    """A list that fills with the epsilon of every forward of a network."""
-    used, act = [], NetworkActor.__call__
-
-    def call(self, rows, state, epsilon, rng):
-        used.append(epsilon)
-        return act(self, rows, state, epsilon, rng)
-
-    monkeypatch.setattr(NetworkActor, "__call__", call)
-    return used
-
-
-@pytest.fixture
-def loaded(monkeypatch):
-    """A list that fills with the experts that are loaded."""
-    banks, load = [], ExpertBank.load
-
-    def call(paths, tasks):
-        banks.append(load(paths, tasks))
-        return banks[-1]
-
-    monkeypatch.setattr(ExpertBank, "load", call)
-    return banks
 
 
 def greedy_by_hand(runner, fragment):
@@ -89,3 +45,21 @@ def greedy_by_hand(runner, fragment):
     with torch.no_grad():
         values = runner.module[module_id].network(rows[None], (fragment.task,)).outputs[0].numpy()
     return values[..., spaces.common_actions[fragment.task]].argmax(-1).reshape(fragment.actions.shape)
+
+
+def returns_in(fragment):
+    """Of the episodes that ended in it."""
+    ended = fragment.observations[:-1][fragment.terminations | fragment.truncations]
+    return [return_of(int(episode), int(step) + 1) for _, episode, step in ended[:, :3]]
+
+
+def read(metrics):
+    """A function of keys that returns a metric's value."""
+
+    def value(*keys):
+        found = metrics
+        for key in keys:
+            found = found[key]
+        return found.peek()
+
+    return value

@@ -4,24 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_distill.algorithms.policy_distillation import PolicyDistillationConfig
-from rllib_distill.env_runner import MultiTaskEnvRunner
-from tests.env_runner.conftest import NETWORK, greedy_by_hand
+from tests.env_runner.conftest import greedy_by_hand, read, returns_in
 from tests.env_runner.counting_env import NAMED_TASKS as TASKS
-from tests.env_runner.test_episode_metrics import read, returns_in
-
-
-@pytest.fixture
-def make_online(paths):
-    """Returns a function that makes a local runner."""
-
-    def make(*, behaviour, seed=0, epsilon=0.0):
-        config = PolicyDistillationConfig().multi_task(tasks=TASKS, num_envs_per_task=3)
-        config.experts("online", behaviour=behaviour).training(network=NETWORK, epsilon=epsilon)
-        config.env_runners(rollout_fragment_length=10, num_env_runners=0).debugging(seed=seed)
-        return MultiTaskEnvRunner(config=config, worker_index=0)
-
-    return make
 
 
 def watch(runner):
@@ -43,27 +27,27 @@ def expert_greedy_by_hand(runner, fragment):
     return said.outputs[0].numpy().argmax(-1)
 
 
-def test_that_experts_act_their_own_tasks_and_the_student_rests(make_online):
-    runner = make_online(behaviour="expert")
+def test_that_experts_act_their_own_tasks_and_the_student_rests(make_runner):
+    runner = make_runner("online", behaviour="expert", epsilon=0.0)
     rows = watch(runner)
     fragments = runner.sample()
-    assert rows == {"student": [], "short": [3] * 10, "long": [3] * 10}
+    assert rows == {"student": [], "short": [3] * 8, "long": [3] * 8}
     for fragment in fragments:
         np.testing.assert_array_equal(fragment.actions, expert_greedy_by_hand(runner, fragment))
         assert not fragment.columns  # the learner's matter
 
 
-def test_that_the_student_acts_with_its_own_module(make_online):
-    runner = make_online(behaviour="student")
+def test_that_the_student_acts_with_its_own_module(make_runner):
+    runner = make_runner("online", behaviour="student", epsilon=0.0)
     rows = watch(runner)
     fragments = runner.sample()
-    assert rows == {"student": [6] * 10, "short": [], "long": []}
+    assert rows == {"student": [6] * 8, "short": [], "long": []}
     for fragment in fragments:
         np.testing.assert_array_equal(fragment.actions, greedy_by_hand(runner, fragment))
 
 
-def test_that_training_means_are_those_of_who_acted(make_online):
-    runner = make_online(behaviour=0.5)
+def test_that_training_means_are_those_of_who_acted(make_runner):
+    runner = make_runner("online", behaviour=0.5)
     returns = {task: [] for task in TASKS}
     for _ in range(4):
         for fragment in runner.sample():
@@ -81,8 +65,8 @@ def test_that_training_means_are_those_of_who_acted(make_online):
 
 
 @pytest.mark.parametrize("behaviour", ["expert", "student"])
-def test_that_an_evaluation_is_the_students_and_beside_it_each_experts(make_online, behaviour):
-    runner = make_online(behaviour=behaviour)
+def test_that_an_evaluation_is_the_students_and_beside_it_each_experts(make_runner, behaviour):
+    runner = make_runner("online", behaviour=behaviour)
     runner.sample()
     runner.get_metrics()
     rows = watch(runner)
@@ -102,28 +86,28 @@ def test_that_an_evaluation_is_the_students_and_beside_it_each_experts(make_onli
     assert value("num_env_steps_sampled") == sum(sample.env_steps() for sample in samples.values())
 
 
-def test_that_random_play_is_of_no_module(make_online):
-    runner = make_online(behaviour="student")
+def test_that_random_play_is_of_no_module(make_runner):
+    runner = make_runner("online", behaviour="student")
     rows = watch(runner)
     runner.sample(num_episodes=2, random_actions=True)
     assert not any(rows.values())
 
 
-def test_that_no_episodes_are_no_means(make_online):
-    runner = make_online(behaviour="expert")
+def test_that_no_episodes_are_no_means(make_runner):
+    runner = make_runner("online", behaviour="expert")
     runner.sample(num_episodes=0)
     assert "module_episode_returns_mean" not in runner.get_metrics()
 
 
-def test_that_all_modules_travel(make_online):
-    runner, other = make_online(behaviour="expert"), make_online(behaviour="expert", seed=1)
+def test_that_all_modules_travel(make_runner):
+    runner, other = (make_runner("online", seed=i, behaviour="expert", epsilon=0.0) for i in range(2))
     other.set_state(runner.get_state())
     for a, b in zip(runner.sample(), other.sample(), strict=True):
         for fragment in (a, b):
             np.testing.assert_array_equal(fragment.actions, expert_greedy_by_hand(runner, fragment))
 
 
-def test_that_exploration_is_on_top_of_the_experts(make_online):
-    runner = make_online(behaviour="expert", epsilon=1.0)
+def test_that_exploration_is_on_top_of_the_experts(make_runner):
+    runner = make_runner("online", behaviour="expert", epsilon=1.0)
     long = runner.sample(num_timesteps=600)[1]
     assert set(long.actions.flat) == {0, 1, 2, 3}

@@ -14,14 +14,14 @@ MODES = pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.
 B = 3
 
 
-def record(acting, envs, steps, *, epsilon=0.0, seed=0):
+def record(acting, envs, steps, *, seed=0):
     """A fragment per task, written as env runners do."""
     rng = np.random.default_rng(seed)
     fragments = {task: task_envs.new_fragment(task, 0, steps) for task, task_envs in envs.items()}
     for task, fragment in fragments.items():
         fragment.state = acting.state[task].numpy()
     for t in range(steps):
-        acted = acting(envs, epsilon, rng)
+        acted = acting(envs, 0.0, rng)
         for task, task_envs in envs.items():
             for name, values in acted.columns.get(task, {}).items():
                 fragments[task].write(t, name, values)
@@ -44,33 +44,6 @@ def test_that_a_learner_finds_the_log_probabilities_that_the_actor_had(mode, ste
             ended = fragment.terminations | fragment.truncations
             borders |= {("first", *fragment.is_first[0].tolist()), ("last", *ended[-1].tolist())}
     assert len(borders) > 6  # episodes ended at fragments' borders, in some environments and not in others
-
-
-@MODES
-def test_that_forgetting_at_the_wrong_time_would_show(mode):
-    policies, envs = ToyPolicies(), make_envs(mode)
-    acting = Acting(make_actor(policies), envs)
-    record(acting, envs, 5)
-    batch = Batch.of_fragments(record(acting, envs, 20), SPACES)
-    assert (batch.state != 0).any()
-    hopeless = ToyPolicies(forgets=False).log_probs(batch)
-    assert ((batch.columns["behaviour_log_probs"] - hopeless).abs() > 0.1).float().mean() > 0.3
-
-
-@MODES
-def test_that_is_first_tells_the_first_observations_of_episodes(mode):
-    envs = make_envs(mode)
-    for task_envs in envs.values():
-        assert task_envs.is_first.all() and task_envs.is_reset.all()
-    acting = Acting(make_actor(ToyPolicies()), envs)
-    for _ in range(30):
-        record(acting, envs, 1)
-        for task_envs in envs.values():
-            assert (task_envs.is_first == (task_envs.observations[:, 2] == 0)).all()
-            assert (task_envs.is_reset == task_envs.is_first).all()
-    for task_envs in envs.values():
-        task_envs.reset()
-        assert task_envs.is_first.all() and task_envs.is_reset.all()
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.3])
@@ -121,12 +94,6 @@ def test_that_a_certain_policy_and_far_logits_are_no_problem():
     assert np.isfinite(long.columns["behaviour_log_probs"]).all()
 
 
-def test_that_all_tasks_are_one_forward_of_padded_rows():
-    policies, envs = ToyPolicies(), make_envs(AutoresetMode.NEXT_STEP)
-    record(Acting(make_actor(policies), envs), envs, 4)
-    assert policies.asked == [(TASKS, (2, 1, B, 5))] * 4
-
-
 @MODES
 def test_that_a_task_alone_is_played_as_among_others(mode):
     """`play_episodes` stops asking for tasks that are done; the state of the others goes on."""
@@ -142,27 +109,12 @@ def test_that_a_task_alone_is_played_as_among_others(mode):
     policies, envs, rng = Watched(), make_envs(mode), np.random.default_rng(0)
     played = play_episodes(envs, make_actor(policies), 12, 0.0, rng)
     assert {len(episodes) for episodes in played.values()} == {12}
-    assert len({tasks for tasks, _ in policies.asked}) == 2
+    assert len(set(policies.asked)) == 2
     state, by_hand = torch.zeros(B, STATE_SIZE), ToyPolicies()
     for observations, states in seen:  # one after the other
         rows = observations[None, None], ("long",), state[None], (observations[:, 2] == 0)[None, None]
         state = by_hand.over_time(*rows)[1][0, 0]
         torch.testing.assert_close(states, state)
-
-
-def test_that_the_others_state_waits_where_a_subset_is_asked():
-    envs, rng = make_envs(AutoresetMode.NEXT_STEP), np.random.default_rng(0)
-    acting = Acting(make_actor(ToyPolicies()), envs)
-    assert all((state == 0).all() and state.shape == (B, STATE_SIZE) for state in acting.state.values())
-    acting(envs, 0.0, rng)
-    before = dict(acting.state)
-    acting({"long": envs["long"]}, 0.0, rng)
-    assert acting.state["short"] is before["short"] and (before["short"] != 0).any()
-    assert (acting.state["long"] == before["long"]).all()  # begun again: the same first observation
-    envs["long"].is_first = np.array([False, True, True])
-    acting({"long": envs["long"]}, 0.0, rng)
-    moved = (acting.state["long"] != before["long"]).any(dim=1)
-    assert moved.tolist() == [True, False, False]
 
 
 def test_that_states_which_were_handed_out_stay_as_they_were():
@@ -176,14 +128,3 @@ def test_that_states_which_were_handed_out_stay_as_they_were():
     acting(envs, 0.0, rng)
     for task, (state, copy) in kept.items():
         assert torch.equal(state, copy) and not torch.equal(state, acting.state[task])
-
-
-def test_that_a_network_without_a_state_needs_none():
-    def forward(observations, tasks, state, is_first):
-        assert state.shape == (len(tasks), B, 0)
-        return torch.zeros(len(tasks), B, 4), state
-
-    envs = make_envs(AutoresetMode.SAME_STEP)
-    acting = Acting(make_actor(forward, state_size=0), envs)
-    for fragment in record(acting, envs, 3):
-        assert fragment.state.shape == (B, 0)

@@ -1,37 +1,27 @@
 """Expert or student: one of them per game, at the share of the moment, and the idle one rests."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rllib_distill.env_runner.actors import Acted, Acting, ExpertActor, TakingTurns
+from rllib_distill.env_runner.actors import Acting, ExpertActor, TakingTurns
 from rllib_distill.env_runner.task_envs import TaskEnvs
 from rllib_distill.experts import ExpertBank
 from rllib_distill.tasks import TaskSet
 from tests.env_runner.counting_env import NAMED_TASKS, CountingEnv, LivesEnv, save_random_experts
-from tests.env_runner.toy_policies import STATE_SIZE, TASKS, ToyPolicies, make_actor, make_envs
+from tests.env_runner.toy_policies import (
+    STATE_SIZE,
+    TASKS,
+    Always,
+    ToyPolicies,
+    make_actor,
+    make_envs,
+    rows_of,
+)
 
 MODES = pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
 STUDENT, EXPERT = 0, 1  # each takes the action of its number
-
-
-class Always:
-    """Always takes the same action, and remembers for which tasks it was asked to; its state counts that."""
-
-    def __init__(self, action, state_size=0):
-        self.action, self.state_size, self.asked = action, state_size, []
-
-    def first_state(self, task, num_envs):
-        return torch.zeros(num_envs, self.state_size)
-
-    def __call__(self, rows, state, epsilon, rng):
-        self.asked.append(tuple(rows))
-        actions = {task: np.full(len(row.is_first), self.action) for task, row in rows.items()}
-        columns = {task: {f"of_{self.action}": np.full(len(row.is_first), 7)} for task, row in rows.items()}
-        return Acted(actions, {task: state[task] + 1 for task in rows}, columns)
 
 
 def taking_turns(share, seed=0, student=None, expert=None):
@@ -87,26 +77,8 @@ def test_that_who_acts_is_drawn_for_a_game_and_not_for_every_life():
     assert 0.3 < np.mean(list(by_expert.values())) < 0.7
 
 
-@MODES
-def test_that_what_an_expert_began_it_ends_though_the_share_has_fallen(mode):
-    shares, envs = [1.0], make(mode)
-    acting = Acting(taking_turns(lambda: shares[0]), {"task": envs})
-    acting({"task": envs}, 0.0, np.random.default_rng(0))
-    envs.is_reset = np.zeros(6, np.bool_)  # that was their first row
-    shares[0] = 0.0
-    actions, by_expert, _ = play(acting, envs, 40)
-    first = {(b, 1) for b in range(6)}
-    assert all(set(actions[episode]) == {EXPERT if episode in first else STUDENT} for episode in actions)
-    assert {episode for episode, expert in by_expert.items() if expert} == first
-
-
-def rows_of(num_envs, is_reset=True):
-    first = np.full(num_envs, is_reset)
-    return SimpleNamespace(observations=np.zeros((num_envs, 1)), is_first=first, is_reset=first.copy())
-
-
 def test_that_new_games_draw_anew():
-    shares, rows, rng = [1.0], {"task": rows_of(6)}, np.random.default_rng(0)
+    shares, rows, rng = [1.0], {"task": rows_of(np.zeros((6, 1)))}, np.random.default_rng(0)
     acting = Acting(taking_turns(lambda: shares[0]), rows)
     assert (acting(rows, 0.0, rng).actions["task"] == EXPERT).all()
     shares[0] = 0.0
@@ -125,7 +97,8 @@ def test_that_new_games_draw_anew():
 @pytest.mark.parametrize("expert_size", [0, 3])
 def test_that_who_is_not_needed_is_not_asked_unless_it_has_to_remember(student_size, expert_size):
     student, expert = Always(STUDENT, student_size), Always(EXPERT, expert_size)
-    rows, rng = {"a": rows_of(1), "b": rows_of(2), "c": rows_of(5)}, np.random.default_rng(0)
+    sizes, rng = {"a": 1, "b": 2, "c": 5}, np.random.default_rng(0)
+    rows = {task: rows_of(np.zeros((num_envs, 1))) for task, num_envs in sizes.items()}
     acting, times = Acting(taking_turns(lambda: 0.5, student=student, expert=expert), rows), 50
     rested = 0
     for _ in range(times):
@@ -138,13 +111,13 @@ def test_that_who_is_not_needed_is_not_asked_unless_it_has_to_remember(student_s
                 assert (f"of_{actor.action}" in acted.columns[task]) == (task in needed)
             rested += len(needed) < 3
     assert (rested > 0) == (student_size == 0 or expert_size == 0)
-    for task, num_envs in (("a", 1), ("b", 2), ("c", 5)):  # learners go on from the student's
+    for task, num_envs in sizes.items():  # learners go on from the student's
         assert acting.state[task].shape == (num_envs, student_size)
         assert (acting.state[task] == times).all()
 
 
 def test_that_its_seed_decides_who_acts():
-    rows, rng = {"task": rows_of(50)}, np.random.default_rng(0)
+    rows, rng = {"task": rows_of(np.zeros((50, 1)))}, np.random.default_rng(0)
     first, same, other = (
         Acting(taking_turns(lambda: 0.5, seed), rows)(rows, 0.0, rng).actions["task"] for seed in (1, 1, 2)
     )

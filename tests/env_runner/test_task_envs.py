@@ -6,7 +6,6 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rllib_distill.env_runner.task_envs import TaskEnvs
 from rllib_distill.replay.fragment import Fragment
-from rllib_distill.tasks import MinAtarVectorEnv
 from tests.env_runner.counting_env import CountingEnv, LivesEnv, check_fragment, return_of
 
 MODES = pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
@@ -58,30 +57,11 @@ def test_that_a_reset_forgets_what_was_begun_and_shows_as_a_gap(mode):
     first, episodes = record(envs, 3 if mode == AutoresetMode.NEXT_STEP else 4)  # NEXT_STEP: just ended
     assert len(episodes) == 2
     envs.reset()
+    assert envs.is_first.all() and envs.is_reset.all()
     second, episodes = record(envs, 3)
     assert second.valid.all()
     assert second.start > first.start + len(first)
     assert [episode.length for episode in episodes] == [3, 3]
-
-
-def test_that_fragments_without_a_reset_between_follow_each_other():
-    envs = make(AutoresetMode.NEXT_STEP)
-    first, _ = record(envs, 7)
-    second, _ = record(envs, 2)
-    assert second.start == first.start + 7
-    np.testing.assert_array_equal(first.observations[-1], second.observations[0])
-
-
-def test_that_a_truncated_minatar_game_keeps_its_final_observation():
-    envs = TaskEnvs(MinAtarVectorEnv("breakout", 2, max_episode_steps=4))
-    envs.reset(seed=0)
-    fragment, episodes = record(envs, 9)
-    assert {episode.length for episode in episodes} == {4}
-    assert set(fragment.final_observations) == {(3, 0), (3, 1), (7, 0), (7, 1)}
-    for (t, b), final in fragment.final_observations.items():
-        # The trail of the ball is where the ball was: the final observation follows its own episode's last.
-        assert (final[..., 2] == fragment.observations[t, b, ..., 1]).all()
-        assert not (fragment.observations[t + 1, b, ..., 2] == fragment.observations[t, b, ..., 1]).all()
 
 
 def test_that_a_lost_life_begins_an_episode_for_learners_and_no_new_game():
@@ -109,6 +89,7 @@ def test_that_is_first_of_a_fragment_goes_on_in_the_next(mode):
         fragment = envs.new_fragment("task", 0, 3)
         for t in range(3):
             envs.step(np.zeros(6, np.int64), fragment, t)
+            np.testing.assert_array_equal(envs.is_reset, envs.is_first)  # no lives are lost here
         np.testing.assert_array_equal(fragment.is_first, fragment.observations[..., 2] == 0)
         if before is not None:
             np.testing.assert_array_equal(fragment.is_first[0], before.is_first[-1])

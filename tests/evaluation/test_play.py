@@ -1,8 +1,8 @@
 """Playing for scores."""
 
-import numpy as np
 import pytest
 
+from rllib_distill.errors import DistillError
 from rllib_distill.evaluation.play import play, play_in_parallel, random_actor
 from rllib_distill.tasks import TaskSet
 
@@ -35,19 +35,10 @@ def test_that_an_epoch_is_what_ends_in_so_many_steps(tasks):
     assert scores["pole"].returns == tuple(map(float, scores["pole"].lengths))
 
 
-def test_that_rewards_are_not_clipped():
-    tasks = TaskSet.from_config({"hill": {"env": "Taxi-v3", "wrappers": [_Observe], "max_episode_steps": 20}})
-    assert min(play_randomly(tasks, seed=0)["hill"].returns) < -20
-
-
-class _Observe:
-    """Makes Taxi's number an array, in the least code."""
-
-    def __new__(cls, env):
-        import gymnasium as gym
-
-        space = gym.spaces.Box(0.0, 500.0, (1,), np.float32)
-        return gym.wrappers.TransformObservation(env, lambda n: np.array([n], np.float32), space)
+@pytest.mark.parametrize("amount", [{}, {"num_episodes": 1, "num_steps": 1}])
+def test_that_either_episodes_or_steps_are_asked_for(tasks, amount):
+    with pytest.raises(DistillError, match="exactly one of them"):
+        play(tasks, random_actor(tasks), num_envs=1, epsilon=0.0, seed=0, **amount)
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -63,11 +54,7 @@ def test_that_playing_in_parallel_is_playing():
     assert list(scores) == ["random", "another"]
     alone = play(tasks, random_actor(tasks), num_envs=5, **options)
     assert scores["random"] == scores["another"] == alone
-
-
-@pytest.mark.usefixtures("ray_session")
-def test_that_epochs_are_played_in_one_environment():
-    tasks = TaskSet.from_config({"pole": "CartPole-v1"})
+    # An epoch is played in one environment.
     options = {"num_steps": 90, "epsilon": 0.0, "seed": 3}
     scores = play_in_parallel({"random": random_actor}, tasks, **options)
     assert scores["random"] == play(tasks, random_actor(tasks), num_envs=1, **options)
