@@ -64,12 +64,12 @@ def test_that_gradients_are_averaged_by_weight_and_a_missing_one_counts_as_zeros
         if rank == 0:
             parameters[0].grad = torch.tensor([1.0, 3.0])
         is_step = average_gradients(parameters, weight=weights[rank])
-        return is_step, [p.grad.flatten().tolist() for p in parameters]
+        return is_step and [p.grad.flatten().tolist() for p in parameters]
 
     for weights, expected in (
-        ((1.0, 1.0), (True, [[0.5, 1.5], [1.5] * 3])),
-        ((3.0, 1.0), (True, [[0.75, 2.25], [1.25] * 3])),
-        ((0.0, 0.0), (False, [[0.0, 0.0], [0.0] * 3])),
+        ((1.0, 1.0), [[0.5, 1.5], [1.5] * 3]),
+        ((3.0, 1.0), [[0.75, 2.25], [1.25] * 3]),
+        ((0.0, 0.0), False),
     ):
         assert from_learners(algo, partial(average, weights=weights)) == [expected] * 2
 
