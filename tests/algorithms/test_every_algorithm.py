@@ -131,7 +131,7 @@ def test_that_another_process_goes_on_exactly(trained, tmp_path):
 @pytest.mark.parametrize("name", sorted(ALGORITHMS.keys() - {"MultiTaskDQN"}))
 def test_that_it_trains_with_two_remote_env_runners(paths, name):
     """Some with two learners, too, whose weights stay the same."""
-    num_learners = 0 if name == "ActorMimic" else 2
+    num_learners = 2 if name in ("Distral", "PolicyDistillation") else 0
     config = config_of(name, paths, stop={"learners/__all_modules__/num_updates_lifetime": 40})
     algo = config.env_runners(num_env_runners=2).learners(num_learners=num_learners).build_algo()
     first = from_learners(algo, weights)
