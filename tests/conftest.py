@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -40,6 +41,23 @@ def refused() -> Callable[..., AbstractContextManager[pytest.ExceptionInfo[Disti
         assert all(str(part) in text for part in parts), text
 
     return context
+
+
+@pytest.fixture
+def fill_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Returns a function that lets the disk be full once so many files have been written."""
+    sync, calls = os.fsync, []
+
+    def fill_disk(*, after: int = 0) -> None:
+        def sync_or_fail(file: int) -> None:
+            calls.append(file)
+            if len(calls) == after + 1:
+                raise OSError(28, "No space left on device")
+            sync(file)
+
+        monkeypatch.setattr("os.fsync", sync_or_fail)
+
+    return fill_disk
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

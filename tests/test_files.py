@@ -1,7 +1,6 @@
 """Files are written whole or not at all, and JSON is compact."""
 
 import json
-import os
 
 import pytest
 
@@ -9,31 +8,19 @@ from rllib_distill.errors import DistillError
 from rllib_distill.files import json_text, write_all_atomically, write_atomically
 
 
-def test_that_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_that_a_file_is_written_whole_or_not_at_all(tmp_path, fill_disk):
     path = tmp_path / "scores.json"
     write_atomically(path, b"old")
-
-    def fail(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", fail)
+    fill_disk()
     with pytest.raises(DistillError, match=r"scores\.json: No space left"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
-def test_that_files_that_belong_together_are_written_all_or_none(tmp_path, monkeypatch):
+def test_that_files_that_belong_together_are_written_all_or_none(tmp_path, fill_disk):
     paths = [tmp_path / "new" / "a.json", tmp_path / "new" / "b.json"]
     write_all_atomically({path: b"old" for path in paths})
-    sync, calls = os.fsync, []
-
-    def fail_the_second_time(file):
-        calls.append(file)
-        if len(calls) == 2:
-            raise OSError(28, "No space left on device")
-        sync(file)
-
-    monkeypatch.setattr("os.fsync", fail_the_second_time)
+    fill_disk(after=1)
     with pytest.raises(DistillError, match=r"b\.json: No space left"):
         write_all_atomically({path: b"new" for path in paths})
     assert [path.read_bytes() for path in paths] == [b"old", b"old"]

@@ -15,11 +15,14 @@ from tests.env_runner.counting_env import save_random_experts
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 ROOT = Path(__file__).parents[1]
-EXPERIMENTS = {}  # of those with one task in a file, which differ in that, the first
+EXPERIMENTS = {}  # of those of one file that differ in tasks and experts alone, the first
 for path in sorted(ROOT.glob("tuned_examples/*/*.yaml")):
+    seen = []
     for name, spec in read_experiment_file(path).items():
-        several = name if len(spec["config"]["tasks"]) > 1 else "one task"
-        EXPERIMENTS.setdefault(f"{path.parent.name}/{path.stem}/{several}", Experiment.from_spec(name, spec))
+        settings = {key: spec["config"][key] for key in spec["config"].keys() - {"tasks", "experts"}}
+        if settings not in seen:
+            EXPERIMENTS[f"{path.parent.name}/{path.stem}/{name}"] = Experiment.from_spec(name, spec)
+            seen.append(settings)
 README = (ROOT / "README.md").read_text()
 
 

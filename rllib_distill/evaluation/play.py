@@ -165,7 +165,8 @@ def play(
         if num_steps is not None:
             epochs = play_steps(envs, actor, num_steps, epsilon, rng)
             return {task: epoch.returns(task) for task, epoch in epochs.items()}
-        episodes = play_episodes(envs, actor, num_episodes or 0, epsilon, rng)
+        assert num_episodes is not None  # checked above
+        episodes = play_episodes(envs, actor, num_episodes, epsilon, rng)
     finally:
         for task_envs in envs.values():
             task_envs.env.close()

@@ -1,6 +1,6 @@
 """A small config of every algorithm in its forms, and all that a training's state consists of, as hashes.
 
-As a program it restores checkpoints and prints their hashes: `python -m tests.algorithms.every PATH ...`.
+As a program it restores checkpoints, prints hashes, trains on: `python -m tests.algorithms.every PATH ...`.
 """
 
 import hashlib
@@ -179,5 +179,6 @@ if __name__ == "__main__":
         algorithm = CASES[path.rsplit("/", 1)[1]].algorithm
         restored = algorithm_class(algorithm).from_checkpoint(path)
         states[path] = state_of(restored)
+        train(restored, min(states[path]["updates"]) + 1)
         restored.stop()
     print(json.dumps(states))

@@ -81,11 +81,7 @@ ANY_ALGORITHM = [
 RECURRENT = [  # fragments have 8 rows, minibatches 16 of two tasks
     ("sequence_length", 12, "train_batch_size_per_learner is 16; minibatches are whole sequences of 12"),
     ("sequence_length", 16, "multiple of 32"),
-    (
-        "sequence_length",
-        4,
-        "sequence_length is 4; sequences begin where fragments do, so it must",
-    ),
+    ("sequence_length", 4, "sequence_length is 4; sequences begin where fragments do, so it must be"),
     ("sequence_length", 0, "sequence_length is 0; it must be an integer >= 1"),
     ("rollout_fragment_length", "auto", "rollout_fragment_length is 'auto' (str); it must be an integer"),
     ("burn_in_len", 8, "burn_in_len is 8; it must be an integer >= 0 and <= 7"),

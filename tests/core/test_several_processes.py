@@ -74,6 +74,26 @@ def test_that_gradients_are_averaged_by_weight_and_a_missing_one_counts_as_zeros
         assert from_learners(algo, partial(average, weights=weights)) == [expected] * 2
 
 
+def test_that_a_minibatch_that_lacks_a_task_hangs_nobody(algo):
+    def lose(learner):
+        if distributed.get_rank() == 1:
+            draw = type(learner).draw_minibatch
+            learner.draw_minibatch = lambda: {"long": draw(learner)["long"]}
+
+    def find(learner):
+        learner.__dict__.pop("draw_minibatch", None)
+
+    before = assert_same_weights(algo)
+    updates = from_learners(algo, num_updates)[0]
+    from_learners(algo, lose)
+    while from_learners(algo, num_updates)[0] < updates + 3:
+        algo.train()
+    from_learners(algo, find)
+    after = assert_same_weights(algo)
+    head = "short.network.head.weight"
+    assert (before[head] != after[head]).any()  # the other rank learned it
+
+
 def test_that_runners_act_with_what_was_learned(algo):
     algo.env_runner_group.sync_weights(from_worker_or_learner_group=algo.learner_group, timeout_seconds=None)
     learned = from_learners(

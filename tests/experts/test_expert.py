@@ -1,7 +1,6 @@
 """Experts: labels, the frozen weights, the native format, saving whole or not at all, and bad files."""
 
 import json
-import os
 
 import pytest
 import torch
@@ -120,17 +119,9 @@ def test_the_json_names_the_format_and_every_key(saved):
 # An expert is written whole or not at all, and what was there before stays.
 
 
-def test_a_disk_that_is_full_after_the_first_file_changes_nothing(make_expert, saved, monkeypatch, refused):
+def test_a_disk_that_is_full_after_the_first_file_changes_nothing(make_expert, saved, fill_disk, refused):
     before = {p.name: p.read_bytes() for p in saved.parent.iterdir()}
-    sync, calls = os.fsync, []
-
-    def sync_or_fail(file):
-        calls.append(file)
-        if len(calls) == 2:
-            raise OSError(28, "No space left on device")
-        sync(file)
-
-    monkeypatch.setattr("os.fsync", sync_or_fail)
+    fill_disk(after=1)
     with refused(saved.with_suffix(""), "No space left on device"):
         make_expert(made_by={"seed": 1}).save(saved)
     assert {p.name: p.read_bytes() for p in saved.parent.iterdir()} == before
